@@ -127,6 +127,12 @@ class SessionHandles:
     @property
     def n_bytes(self) -> int: ...
 
+# The applied rules, how many items can be recommended, and up to how many items the index is approximate.
+_CallRules: TypeAlias = tuple["AppliedRules", int, int]
+# The boosts float64[..], pinned bool[..], and whether an approximate index found too few candidates.
+_Effects: TypeAlias = tuple[np.ndarray, np.ndarray, bool]
+_List: TypeAlias = tuple[np.ndarray, np.ndarray, _Effects | None]
+_RuleEffect: TypeAlias = Literal["boosted", "buried", "pinned"]
 _ReasonKind: TypeAlias = Literal["session", "together", "encoder"]
 _OtherStages: TypeAlias = tuple[Callable[..., np.ndarray] | None, Callable[..., tuple[np.ndarray, np.ndarray]] | None]
 
@@ -158,7 +164,7 @@ class Engine:
         context: np.ndarray | None = None,
         types: np.ndarray | None = None,
         other: _OtherStages | None = None,
-        rules: tuple[Arrangement, list[tuple[int, int]], int, int, int] | None = None,
+        rules: _CallRules | None = None,
         state: SessionState | None = None,
         n_new: int = 0,
     ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any, Any]: ...
@@ -186,7 +192,8 @@ class Engine:
         excluded: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
         now: int = 0,
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+        rules: _CallRules | None = None,
+    ) -> _List: ...
     def similar(
         self,
         item: int,
@@ -195,8 +202,27 @@ class Engine:
         excluded: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
         other: _OtherStages | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-    def reasons(self, clicks: np.ndarray, items: np.ndarray) -> list[tuple[_ReasonKind, tuple[Any, ...]]]: ...
+        rules: _CallRules | None = None,
+    ) -> _List: ...
+    def reasons(
+        self, clicks: np.ndarray, items: np.ndarray, effects: _Effects | None = None
+    ) -> list[tuple[_ReasonKind, tuple[Any, ...], _RuleEffect | None]]: ...
+    def rank_ruled(
+        self,
+        items: np.ndarray,
+        offsets: np.ndarray,
+        k: int,
+        rules: _CallRules,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        exclude_seen: bool = False,
+        now: int = 0,
+        context: np.ndarray | None = None,
+        times: np.ndarray | None = None,
+        contexts: np.ndarray | None = None,
+        types: np.ndarray | None = None,
+        other: _OtherStages | None = None,
+    ) -> list[tuple[np.ndarray, np.ndarray, _Effects]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
 
@@ -426,16 +452,18 @@ class RuleSet:
     def current(self) -> list[str]: ...
     def check(self, columns: ItemColumns | None, public_only: bool) -> None: ...
 
-class Arrangement:
+class AppliedRules:
     def __init__(
         self,
-        n_items: int,
-        boosts: list[tuple[np.ndarray, float, int]],
-        rules: RuleSet | None = None,
-        columns: ItemColumns | None = None,
+        rules: RuleSet,
+        columns: ItemColumns,
+        ids: IdTable,
+        present: np.ndarray | None,
+        filter: np.ndarray | None,
+        boosts: list[np.ndarray],
     ) -> None: ...
     @property
     def raised(self) -> np.ndarray | None: ...
-    def arrange(
-        self, ids: np.ndarray, scores: np.ndarray, k: int, whole: bool, pins: list[tuple[int, int]]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None: ...
+    def shown_pins(
+        self, clicks: np.ndarray, excluded: np.ndarray | None, allowed: np.ndarray | None, exclude_seen: bool
+    ) -> list[int]: ...

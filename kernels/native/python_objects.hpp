@@ -15,7 +15,7 @@
 #include "memory/query.hpp"
 #include "memory/ranker_net.hpp"
 #include "memory/tables.hpp"
-#include "rules/arrange.hpp"
+#include "rank/applied_rules.hpp"
 #include "scan/scanner.hpp"
 #include "trends/trends.hpp"
 
@@ -33,12 +33,7 @@ MemoryScratch& thread_memory_scratch();
 const Trends& trends_of(pybind11::handle object);
 const ItemContent* item_content_of(pybind11::handle object);  // null if it is None
 TrendsScratch& thread_trends_scratch();
-const Arrangement& arrangement_of(pybind11::handle object);
-
-using PinPairs = std::vector<std::pair<std::int64_t, std::int32_t>>;  // positions from 1, and items
-
-// Throws IndexError on an item outside the arrangement's.
-std::vector<Pin> pins_of(const Arrangement& arrangement, const PinPairs& pin_pairs);
+const AppliedRules& applied_rules_of(pybind11::handle object);
 
 // What a mapping of the session memory's names to arrays holds. The view lives as long as the arrays.
 struct BoundTables {

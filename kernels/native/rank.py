@@ -16,26 +16,28 @@ them.
         state: an encoder's session, to which the last n_new >= 0 of all m >= 1 clicks are new; they are appended.
         Another engine of the same weights may continue it, and encodes earlier clicks again if it has other vectors
         for them.
-        rules: (arrangement, pins, depth, n_shown, approximate), see kernels.native.rules: the first k items after the
-        rules; at first `depth` items are ranked, then more as it takes, n_shown at most. approximate: above 0, an index
-        is approximate up to so many items; these are read at once, and none behind them. `effects` is then (boosts
-        float64[..], pinned bool[..], whether more items than these could be needed). No state is used.
+        rules: None, or (AppliedRules, n_shown, approximate), see kernels.native.rules: the first k items after the
+        rules, of n_shown that can be recommended. approximate: above 0, an index is approximate up to so many items;
+        these are read at once, and none behind them. `effects` is then (boosts float64[..], pinned bool[..], whether
+        more items than these could be needed). No state is used.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types,
                 always_ranked, other)
         packed sessions of internal ids, none empty. times: int64[T] of their clicks; a session is ranked right after
         its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. always_ranked: as
-        `SessionMemory.rank`; `recommend` under rules takes the items that its arrangement raises. Returns (ids
-        int32[B, k], scores float32[B, k], times as above), padded with -1 / -inf.
+        `SessionMemory.rank`; under rules these are the items that boosts raise. Returns (ids int32[B, k], scores
+        float32[B, k], times as above), padded with -1 / -inf.
+    engine.rank_ruled(items, offsets, k, rules, ..)
+        the same under rules, without always_ranked: a list of (ids int32[m], scores float32[m], effects), m <= k.
 
-    engine.popular(k, order, clicks, excluded, allowed, now)
+    engine.popular(k, order, clicks, excluded, allowed, now, rules)
         the most clicked items; with trends those that rise at `now`, then the others, each with a score 1 lower than
         the item before it. order int32[N + M]: all items, most clicks first. clicks: int64[N + M].
-    engine.similar(item, k, by_sessions, excluded, allowed, other)
+    engine.similar(item, k, by_sessions, excluded, allowed, other, rules)
         the items most similar to one, by their vectors or, with a memory, by the past sessions with both.
-    Both return (ids int32[k], scores float32[k]), padded with -1 / -inf.
-    engine.reasons(clicks int32[m], items int32[n])
+    Both return (ids int32[k], scores float32[k], None), padded with -1 / -inf; under rules as `rank_ruled`.
+    engine.reasons(clicks int32[m], items int32[n], effects)
         for each item of an answer ('session' | 'together' | 'encoder', the external ids of the clicks that were in past
-        sessions together with it, the closest first, at most three).
+        sessions together with it, the closest first, at most three, 'boosted' | 'buried' | 'pinned' | None).
 
 other: the stages of an encoder or an index that is not native, or None: (encode or None, search or None).
     encode(items int32[T], offsets int64[B + 1])

@@ -1,4 +1,4 @@
-"""Rules on a ranking: sets of them, which items meet a condition, and the order after boosts, limits and pins.
+"""Rules on a ranking: sets of them, which items meet a condition, and rules over a catalog.
 
 ItemColumns([(name, kind, is_public, arrays)])
     The columns of an item table; arrays by their names in `Column.arrays`, kept without a copy.
@@ -11,25 +11,22 @@ rules.check(columns or None, public_only)
 condition.bits(columns, item or None, n_items)
     The items that meet it after a click on `item`: uint8[ceil(n_items / 8)], bit i % 8 of byte i // 8. Attributes:
     source (its text as JSON, or the list of texts), columns, current.
-Arrangement(n_items, boosts, rules, columns)
-    boosts: [(bits uint8[ceil(n_items / 8)], by, count)]: adds `by` to the items whose bit is set; count: how many a
-    ranking can contain, or more. rules, columns: None, or where its limits come from.
-arrangement.arrange(ids, scores, k, whole, pins)
-    ids int32[D], scores float32[D]: the first items of a ranking, all of it if `whole`. pins: [(position, id)],
-    ascending positions from 1. Returns (ids int32[m], scores float32[m], boosts float64[m], pinned bool[m]), m <= k;
-    None if items behind the D could be among the k.
-arrangement.raised
-    The items whose boosts add up to more than 0, uint8[ceil(n_items / 8)]; None without any. The ranking must be one in
-    which these are always ranked (`kernels.native.rank`), so that the score of a candidate is in the boosts' units.
+AppliedRules(rules, columns, ids, present, filter, boosts)
+    Rules over a catalog, for `kernels.native.rank`. ids: its IdTable. present: the items that can be recommended, and
+    filter: those that meet the conditions of the filter, both as bits or None; boosts: the bits of each boost's items.
+applied.raised
+    The items whose boosts add up to more than 0, as bits; None without any.
+applied.shown_pins(clicks int32[m], excluded, allowed, exclude_seen)
+    The pinned items that no condition (as in `kernels.native.rank`) hides, by their positions.
 
 What is wrong raises ValueError with one line. Work over the items releases the GIL.
 """
 
 from mtaw_fast.kernels.native import _native
 
-__all__ = ["Arrangement", "Condition", "ItemColumns", "RuleSet"]
+__all__ = ["AppliedRules", "Condition", "ItemColumns", "RuleSet"]
 
-Arrangement = _native.Arrangement
+AppliedRules = _native.AppliedRules
 Condition = _native.Condition
 ItemColumns = _native.ItemColumns
 RuleSet = _native.RuleSet

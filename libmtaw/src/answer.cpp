@@ -1,7 +1,5 @@
 #include "answer.hpp"
 
-#include <algorithm>
-
 namespace mtaw {
 
 static_assert(static_cast<int>(Reason::Kind::session) == MTAW_IN_SESSION &&
@@ -11,16 +9,10 @@ static_assert(static_cast<int>(Reason::Rule::boosted) == MTAW_BOOSTED &&
               static_cast<int>(Reason::Rule::buried) == MTAW_BURIED &&
               static_cast<int>(Reason::Rule::pinned) == MTAW_PINNED);
 
-void Ranking::trim() {
-    const auto count = static_cast<std::size_t>(std::find(ids.begin(), ids.end(), -1) - ids.begin());
-    ids.resize(count);
-    scores.resize(count);
-}
-
 void Answer::free(mtaw_answer* view) { delete reinterpret_cast<Answer*>(view); }
 
-std::unique_ptr<Answer> Answer::of(const IdTable& ids, Ranking ranking, std::vector<std::size_t> unknown, bool fallback,
-                                   bool cut_short) {
+std::unique_ptr<Answer> Answer::of(const IdTable& ids, Arranged ranking, const std::vector<Reason>& reasons,
+                                   std::vector<std::size_t> unknown, bool fallback, bool cut_short) {
     auto answer = std::make_unique<Answer>();
     answer->scores_ = std::move(ranking.scores);
     answer->unknown_ = std::move(unknown);
@@ -29,16 +21,16 @@ std::unique_ptr<Answer> Answer::of(const IdTable& ids, Ranking ranking, std::vec
     const auto add_room = [&](std::int32_t id) { room += ids.text() ? ids.text_of(id).size() + 1 : 0; };
     std::size_t n_reason_items = 0;
     for (const std::int32_t id : ranking.ids) add_room(id);
-    for (const Reason& reason : ranking.reasons) {
+    for (const Reason& reason : reasons) {
         for (const std::int32_t id : reason.items) add_room(id);
         n_reason_items += reason.items.size();
     }
     answer->text_.reserve(room);  // the texts stay where they are, and the items too
     answer->items_.reserve(ranking.ids.size());
     answer->reason_items_.reserve(n_reason_items);
-    answer->reasons_.reserve(ranking.reasons.size());
+    answer->reasons_.reserve(reasons.size());
     for (const std::int32_t id : ranking.ids) answer->items_.push_back(answer->external(ids, id));
-    for (const Reason& reason : ranking.reasons) {
+    for (const Reason& reason : reasons) {
         const mtaw_id* const begin = answer->reason_items_.data() + answer->reason_items_.size();
         for (const std::int32_t id : reason.items) answer->reason_items_.push_back(answer->external(ids, id));
         answer->reasons_.push_back({static_cast<std::int32_t>(reason.kind), static_cast<std::int32_t>(reason.rule),

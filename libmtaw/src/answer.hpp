@@ -11,24 +11,14 @@
 
 namespace mtaw {
 
-// A ranking of internal ids, best first.
-struct Ranking {
-    std::vector<std::int32_t> ids;
-    std::vector<float> scores;
-    std::vector<Reason> reasons;  // [ids.size()], or empty
-
-    // Without its padding.
-    void trim();
-};
-
 class Answer {
    public:
     // Of the caller's view, and of nothing else.
     static void free(mtaw_answer* view);
 
-    // unknown: positions of clicks.
-    static std::unique_ptr<Answer> of(const IdTable& ids, Ranking ranking, std::vector<std::size_t> unknown,
-                                      bool fallback, bool cut_short);
+    // reasons: of each item, or empty. unknown: positions of clicks.
+    static std::unique_ptr<Answer> of(const IdTable& ids, Arranged ranking, const std::vector<Reason>& reasons,
+                                      std::vector<std::size_t> unknown, bool fallback, bool cut_short);
 
     // The view, which owns the answer from now on.
     static mtaw_answer* release(std::unique_ptr<Answer> answer) { return &answer.release()->view_; }

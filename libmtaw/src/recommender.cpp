@@ -10,7 +10,7 @@
 #include "limits.hpp"
 #include "rank/item_lists.hpp"
 #include "rank/reasons.hpp"
-#include "rules/arrange.hpp"
+#include "rank/ruled_ranking.hpp"
 
 namespace mtaw {
 namespace {
@@ -18,12 +18,19 @@ namespace {
 constexpr std::size_t kBatch = 1024;  // sessions that are ranked together
 constexpr std::uint8_t kUnknownType = 255;
 
+// Without its padding.
+void trim(Arranged& ranking) {
+    const auto count =
+        static_cast<std::size_t>(std::find(ranking.ids.begin(), ranking.ids.end(), -1) - ranking.ids.begin());
+    ranking.ids.resize(count);
+    ranking.scores.resize(count);
+}
+
 }  // namespace
 
-Conditions Request::conditions(const Shown& shown) const {
+Conditions Request::conditions() const {
     Conditions found;
-    found.allowed = shown.allowed == nullptr ? nullptr : shown.allowed->data();
-    found.always_ranked = shown.always_ranked;
+    found.allowed = allowed ? allowed->data() : nullptr;
     found.excluded = excluded.data();
     found.n_excluded = static_cast<std::int64_t>(excluded.size());
     found.exclude_seen = exclude_seen;
@@ -163,68 +170,41 @@ void Recommender::refuse_other_kind(IdList session) const {
                 (text ? "texts" : "numbers") + "; convert them");
 }
 
-template <typename Rank>
-Ranking Recommender::ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const {
-    const auto applied = request.rules->applied(clicks.empty() ? std::nullopt : std::optional(clicks.back()));
-    std::optional<std::vector<std::uint8_t>> combined;
-    const std::vector<std::uint8_t>* allowed = request.allowed ? &*request.allowed : nullptr;
-    if (!applied->filter.empty() && allowed != nullptr) {
-        combined = applied->filter;
-        for (std::size_t i = 0; i < combined->size(); ++i) (*combined)[i] &= (*allowed)[i];
-        allowed = &*combined;
-    } else if (!applied->filter.empty()) {
-        allowed = &applied->filter;
-    }
-    std::vector<Pin> pins;
-    for (const Pin& pin : applied->pins) {
-        const bool hidden = (request.allowed && !has_bit(request.allowed->data(), pin.item)) ||
-                            std::binary_search(request.excluded.begin(), request.excluded.end(), pin.item) ||
-                            (request.exclude_seen && std::find(clicks.begin(), clicks.end(), pin.item) != clicks.end());
-        if (!hidden) pins.push_back(pin);
-    }
-    const Shown shown{allowed, applied->arrangement->raised()};
-    Arranged arranged;
-    const std::int64_t n_eligible = bundle_->n_eligible();
-    rank_ruled(
-        *applied->arrangement, pins, request.k, applied->depth(request.k, n_eligible), n_eligible, 0,
-        [&](std::int64_t depth, std::int32_t* ids, float* scores) { rank(depth, shown, ids, scores); }, arranged);
-    Ranking ranking{std::move(arranged.ids), std::move(arranged.scores), {}};
-    if (!request.reasons || clicks.empty()) return ranking;
-    ranking.reasons = reasons_of(bundle_->memory(), clicks, ranking.ids);
-    for (std::size_t i = 0; i < ranking.ids.size(); ++i) {
-        const double boost = arranged.boosts[i];
-        ranking.reasons[i].rule = arranged.pinned[i] != 0 ? Reason::Rule::pinned
-                                  : boost > 0             ? Reason::Rule::boosted
-                                  : boost < 0             ? Reason::Rule::buried
-                                                          : Reason::Rule::unchanged;
-    }
-    return ranking;
-}
-
-template <typename Rank>
 std::unique_ptr<Answer> Recommender::answer_with(Clicks clicks, const Request& request, const Rank& rank) const {
-    Ranking ranking;
+    const Conditions conditions = request.conditions();
+    Arranged ranking;
     if (request.rules != nullptr) {
-        ranking = ruled(clicks.known, request, rank);
+        const std::vector<std::int32_t>& known = clicks.known;
+        const auto bound = request.rules->bound(known.empty() ? std::nullopt : std::optional(known.back()));
+        const std::int64_t offsets[] = {0, static_cast<std::int64_t>(known.size())};
+        ranking = std::move(
+            rank_ruled({&*bound->rules, bundle_->n_eligible()}, {known.data(), offsets, 1}, request.k, conditions,
+                       [&](const std::vector<std::int64_t>&, std::int64_t depth, const Conditions& within,
+                           std::int32_t* ids, float* scores) { rank(depth, within, ids, scores); })
+                .front());
     } else {
         ranking.ids.resize(static_cast<std::size_t>(request.k));
         ranking.scores.resize(ranking.ids.size());
-        rank(request.k, Shown{request.allowed ? &*request.allowed : nullptr}, ranking.ids.data(),
-             ranking.scores.data());
-        ranking.trim();
-        if (request.reasons && !clicks.known.empty())
-            ranking.reasons = reasons_of(bundle_->memory(), clicks.known, ranking.ids);
+        rank(request.k, conditions, ranking.ids.data(), ranking.scores.data());
+        trim(ranking);
     }
+    return answer_of(std::move(clicks), request, std::move(ranking));
+}
+
+std::unique_ptr<Answer> Recommender::answer_of(Clicks clicks, const Request& request, Arranged ranking) const {
+    std::vector<Reason> reasons;
+    if (request.reasons && !clicks.known.empty()) reasons = reasons_of(bundle_->memory(), clicks.known, ranking);
     const bool cut_short = request.rules != nullptr && static_cast<std::int64_t>(ranking.ids.size()) < request.k;
-    return Answer::of(bundle_->ids(), std::move(ranking), std::move(clicks.unknown), clicks.known.empty(), cut_short);
+    return Answer::of(bundle_->ids(), std::move(ranking), reasons, std::move(clicks.unknown), clicks.known.empty(),
+                      cut_short);
 }
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
     if (clicks.known.empty()) {
         const ItemClicks clicks_of_items{bundle_->most_clicked(), bundle_->popularity()};
         return answer_with(std::move(clicks), request,
-                           [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-                               rank_popular(engine_, clicks_of_items, k, request.conditions(shown), ids, scores);
+                           [&](std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores) {
+                               rank_popular(engine_, clicks_of_items, k, conditions, ids, scores);
                            });
     }
     const std::vector<std::int32_t> known = clicks.known;
@@ -234,8 +214,8 @@ std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& req
     session.types = types.empty() ? nullptr : types.data();
     const Borrowed scratch(*this);
     return answer_with(std::move(clicks), request,
-                       [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-                           engine_.rank(session, k, request.conditions(shown), ids, scores, *scratch);
+                       [&](std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores) {
+                           engine_.rank(session, k, conditions, ids, scores, *scratch);
                        });
 }
 
@@ -244,11 +224,12 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
     if (clicks.known.empty() || request.rules != nullptr) return recommend(clicks, request);
     check_growing(static_cast<std::int64_t>(clicks.known.size()), n_new);
     const Borrowed scratch(*this);
-    return answer_with(clicks, request, [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
-        engine_.rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), n_new, k,
-                             request.conditions(shown), ids, scores, *scratch,
-                             clicks.types.empty() ? nullptr : clicks.types.data());
-    });
+    return answer_with(
+        clicks, request, [&](std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores) {
+            engine_.rank_growing(state, clicks.known.data(), static_cast<std::int64_t>(clicks.known.size()), n_new, k,
+                                 conditions, ids, scores, *scratch,
+                                 clicks.types.empty() ? nullptr : clicks.types.data());
+        });
 }
 
 std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Clicks> sessions,
@@ -283,15 +264,15 @@ std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Cl
         scores.resize(ids.size());
         PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(count)};
         packed.types = types.empty() ? nullptr : types.data();
-        engine_.rank(packed, request.k, request.conditions({request.allowed ? &*request.allowed : nullptr}), ids.data(),
-                     scores.data(), *scratch);
+        engine_.rank(packed, request.k, request.conditions(), ids.data(), scores.data(), *scratch);
         for (std::size_t i = 0; i < count; ++i) {
             const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
-            Ranking ranking{{ids.begin() + from, ids.begin() + to}, {scores.begin() + from, scores.begin() + to}, {}};
-            ranking.trim();
+            Arranged ranking;
+            ranking.ids.assign(ids.begin() + from, ids.begin() + to);
+            ranking.scores.assign(scores.begin() + from, scores.begin() + to);
+            trim(ranking);
             const std::size_t b = batch_indices[begin + i];
-            if (request.reasons) ranking.reasons = reasons_of(bundle_->memory(), sessions[b].known, ranking.ids);
-            answers[b] = Answer::of(bundle_->ids(), std::move(ranking), std::move(sessions[b].unknown), false, false);
+            answers[b] = answer_of(std::move(sessions[b]), request, std::move(ranking));
         }
     }
     return answers;
@@ -304,11 +285,11 @@ std::unique_ptr<Answer> Recommender::similar(std::int32_t item, bool by_sessions
     request.reasons = false;
     const Borrowed scratch(*this);
     return answer_with({{item}, {}, {}}, request,
-                       [&](std::int64_t k, const Shown& shown, std::int32_t* ids, float* scores) {
+                       [&](std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores) {
                            if (by_sessions) {
-                               rank_by_sessions(engine_, item, k, request.conditions(shown), ids, scores);
+                               rank_by_sessions(engine_, item, k, conditions, ids, scores);
                            } else {
-                               rank_by_vector(engine_, item, k, request.conditions(shown), ids, scores, *scratch);
+                               rank_by_vector(engine_, item, k, conditions, ids, scores, *scratch);
                            }
                        });
 }

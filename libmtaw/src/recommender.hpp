@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -20,12 +21,6 @@ struct Filter {
     std::vector<std::uint8_t> bits;
 };
 
-// What a ranking may contain, instead of the request's own items, and what rules say of them.
-struct Shown {
-    const std::vector<std::uint8_t>* allowed = nullptr;  // bits; null: all
-    const std::uint8_t* always_ranked = nullptr;         // as Conditions
-};
-
 // The options of a call, checked.
 struct Request {
     std::int64_t k = 20;
@@ -39,7 +34,7 @@ struct Request {
     std::optional<std::size_t> n_types;  // as many as the call has clicks
     std::vector<std::uint8_t> types;     // of all these clicks; empty if the ranker reads none
 
-    Conditions conditions(const Shown& shown) const;
+    Conditions conditions() const;
 };
 
 // The known clicks of a session, oldest first, and the positions of the others among all.
@@ -90,11 +85,11 @@ class Recommender {
         std::unique_ptr<EngineScratch> scratch_;
     };
 
-    // rank(depth, shown, ids, scores) as in rank_ruled.
-    template <typename Rank>
-    Ranking ruled(const std::vector<std::int32_t>& clicks, const Request& request, const Rank& rank) const;
-    template <typename Rank>
+    // Writes the first `depth` items, padded.
+    using Rank =
+        std::function<void(std::int64_t depth, const Conditions& conditions, std::int32_t* ids, float* scores)>;
     std::unique_ptr<Answer> answer_with(Clicks clicks, const Request& request, const Rank& rank) const;
+    std::unique_ptr<Answer> answer_of(Clicks clicks, const Request& request, Arranged ranking) const;
 
     std::shared_ptr<const Bundle> bundle_;
     Engine engine_;

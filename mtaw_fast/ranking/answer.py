@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 
 from mtaw_fast.errors import UsageError, shown
-from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.system.frames import Library, frame_of
 
 # Microseconds: (look-up of the clicks, encode, retrieve, session memory or None without one).
@@ -163,33 +162,6 @@ class Recommendations:
                 raise UsageError(f"to_frame: the ranking has a column {name!r} of its own; read this one from `fields`")
         columns |= {name: [row.get(name) for row in self.fields or ()] for name in names}
         return frame_of(columns, library)
-
-
-def assembled(
-    catalog: Catalog,
-    row: tuple[np.ndarray, np.ndarray],
-    clicks: np.ndarray,
-    unknown: list[Any],
-    repeats: bool,
-) -> Recommendations:
-    """Return one row of a ranking (ids int32[k], scores float32[k]) as an answer, without its padding.
-
-    clicks: the session's known ones, int32[m]. If there are none, the row is the popularity ranking.
-    """
-    ids, scores = unpadded(*row)
-    return Recommendations(
-        catalog.ids.external(ids),
-        scores.copy(),
-        unknown,
-        fallback=len(clicks) == 0,
-        repeats=np.isin(ids, clicks) if repeats else None,
-    )
-
-
-def unpadded(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a row of a ranking without its padding: (ids int32[n], scores float32[n])."""
-    count = int(np.count_nonzero(ids >= 0))
-    return ids[:count], scores[:count]
 
 
 def timed(answer: Recommendations, times: Times | None, start: int, ready: int) -> Recommendations:

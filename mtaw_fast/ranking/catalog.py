@@ -163,6 +163,11 @@ class Catalog:
         """How many items can be recommended."""
         return self.size - int(np.count_nonzero(self.unavailable))
 
+    @cached_property
+    def present(self) -> np.ndarray | None:
+        """uint8[ceil((N + M) / 8)]: bits of the items that can be recommended; None: all can."""
+        return np.packbits(~self.unavailable, bitorder="little") if self.n_items < self.size else None
+
     @property
     def scale(self) -> float:
         """The factor on the cosine in a score."""
@@ -200,7 +205,7 @@ class Catalog:
         cache = _BITMAPS.setdefault(self.model, BitmapCache())
         if self.items is not None:
             cache.drop_changed(self.items)
-        return BoundRules(self.items, self.ids, self.unavailable, cache)
+        return BoundRules(self.items, self.ids.table, self.size, self.present, cache)
 
     def clicks_of(self, session: Sequence[Any]) -> tuple[np.ndarray, list[Any]]:
         """Return a session's known clicks int32[m] and its unknown ones as external ids."""

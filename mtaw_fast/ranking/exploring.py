@@ -24,7 +24,6 @@ from mtaw_fast.ranking.answer import Reason, Recommendations
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.item_content import content_arrays
 from mtaw_fast.ranking.options import Conditions, Options
-from mtaw_fast.ranking.ruled_ranking import shown_pins, with_filter
 from mtaw_fast.rules import RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -112,7 +111,12 @@ def _listed(
     applied = None
     if options.rules is not None:
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
-    pinned = [] if applied is None else [item for _, item in shown_pins(applied, options.conditions, clicks)]
+    conditions, pinned = options.conditions, list[int]()
+    if applied is not None:
+        pinned = applied.native.shown_pins(
+            np.ascontiguousarray(clicks), conditions.excluded, conditions.bits, conditions.exclude_seen
+        )
+        conditions = conditions.within(applied.filter)
     fixed = np.isin(ranked, pinned)
     count = impressions.positions(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
     count = min(count, int(np.count_nonzero(~fixed & ~rare[ranked])))
@@ -123,7 +127,6 @@ def _listed(
     eligible[pinned] = False  # those behind the list, too, have their positions
     if not eligible.any():
         return unchanged
-    conditions = options.conditions if applied is None else with_filter(options.conditions, applied)
     if conditions.allowed is not None:
         eligible &= conditions.allowed.mask
     candidates = rank(_DEPTH * count, conditions._replace(allowed=Filter(eligible)))

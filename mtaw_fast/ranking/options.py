@@ -33,8 +33,6 @@ class Conditions(NamedTuple):  # a frozen dataclass takes three times as long to
     exclude_seen: none of the session's own. at: Unix milliseconds, if the model was trained with times; None: right
     after the session's last click if that has a time, else after the newest click that the model knows. context:
     uint16[C], codes of the visit's context in the model's columns; None: that of the session's last click, if known.
-    always_ranked: uint8[ceil(N / 8)], bits of items that the ranker scores if they are candidates, also where
-    `ranked_candidates` leaves others out: those that rules raise.
     """
 
     allowed: Filter | None = None
@@ -42,12 +40,17 @@ class Conditions(NamedTuple):  # a frozen dataclass takes three times as long to
     exclude_seen: bool = False
     at: int | None = None
     context: np.ndarray | None = None
-    always_ranked: np.ndarray | None = None
 
     @property
     def bits(self) -> np.ndarray | None:
         """`allowed` as packed bits, for the native kernels."""
         return None if self.allowed is None else self.allowed.packed
+
+    def within(self, other: Filter | None) -> Conditions:
+        """Return the conditions together with another filter, if there is one."""
+        if other is None:
+            return self
+        return self._replace(allowed=other if self.allowed is None else self.allowed & other)
 
 
 EVERYTHING = Conditions()

@@ -13,16 +13,15 @@ from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.data.ranked_lists import padded_lists, padded_to
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
-from mtaw_fast.ranking.answer import Recommendations, Times, assembled
+from mtaw_fast.ranking.answer import Recommendations, Times
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import Encoder
 from mtaw_fast.ranking.exploring import Impressions, with_explored
 from mtaw_fast.ranking.options import EVERYTHING, Conditions, Options
-from mtaw_fast.ranking.ranker import EncodedClicks, Ranker
+from mtaw_fast.ranking.ranker import EncodedClicks, Ranked, Ranker, Row
 from mtaw_fast.ranking.retrieval import Index
-from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
-from mtaw_fast.ranking.ruled_ranking import ruled_answer, ruled_rows, shown_pins, with_effects, with_filter
+from mtaw_fast.rules import AppliedRules
 
 _CHUNK_SESSIONS = 1024
 _NO_CLICKS = np.empty(0, dtype=np.int32)
@@ -69,21 +68,22 @@ class Pipeline:
         """
         if options.explore is not None:
             answer, times = self.recommend(session, options._replace(explore=None), log_position)
-            clicks, _, options = options.of_known(self.catalog, session)
-            return self._explored(answer, _single(clicks, options), options), times
-        if options.rules is not None:
-            hides_pins = options.conditions.exclude_seen and options.rules.pins
-            if not options.rules.current and not hides_pins:
-                return self._ruled(session, [], options, log_position)
+            known, _, options = options.of_known(self.catalog, session)
+            return self._explored(answer, _single(known, options), options), times
+        clicks: np.ndarray | None = None  # looked up only where something needs them
+        unknown, lookup = list[Any](), 0.0
+        if options.rules is not None and options.rules.current:
             start = perf_counter_ns()
             clicks, unknown, options = options.of_known(self.catalog, session)
-            return self._ruled(clicks, unknown, options, log_position, (perf_counter_ns() - start) / 1000)
-        items, scores, unknown, repeats, times, _ = self.ranker.recommend(session, options)
-        if items is None:
+            lookup = (perf_counter_ns() - start) / 1000
+        ranked = self.ranker.recommend(session if clicks is None else clicks, options, self._applied(options, clicks))
+        unknown += ranked[2]
+        if ranked[0] is None:
             return self._fallback(unknown, options, log_position), None
-        answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
-        clicks = self.catalog.clicks_of(session)[0] if options.reasons else _NO_CLICKS
-        return self._described(answer, clicks, options), times
+        if options.reasons and clicks is None:
+            clicks = self.catalog.clicks_of(session)[0]
+        times = ranked[4]
+        return self._answer(ranked, clicks, unknown, options, log_position), (times[0] + lookup, *times[1:])
 
     def recommend_growing(
         self,
@@ -102,13 +102,13 @@ class Pipeline:
             plain = options._replace(explore=None)
             answer, times, state = self.recommend_growing(clicks, unknown, state, plain, log_position)
             return self._explored(answer, _single(clicks, options), options), times, state
-        if options.rules is not None:  # it encodes the session again
-            return *self._ruled(clicks, unknown, options, log_position), state
         if not len(clicks):
             return self._fallback(unknown, options, log_position), None, state
-        (items, scores, _, repeats, times, _), state = self.ranker.recommend_growing(clicks, state, options)
-        answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position)
-        return self._described(answer, clicks, options), times, state
+        if options.rules is not None:  # it encodes the session again
+            ranked = self.ranker.recommend(clicks, options, self._applied(options, clicks))
+        else:
+            ranked, state = self.ranker.recommend_growing(clicks, state, options)
+        return self._answer(ranked, clicks, unknown, options, log_position), ranked[4], state
 
     def recommend_batch(
         self, sessions: Sessions, unknown: Sequence[list[Any]], options: Options, log_position: str | None = None
@@ -123,14 +123,13 @@ class Pipeline:
                 for position, answer in enumerate(plain_answers)
             ]
         if options.rules is not None:
-            answers = self._ruled_answers(sessions, list(sessions), unknown, options)
+            rows = self._ruled_rows(sessions, options)
         else:
-            ids, scores = self.rank(sessions, options.k, options.conditions)
-            answers = [
-                self._described(assembled(self.catalog, row[:2], *row[2:], options.repeats), row[2], options)
-                for row in zip(ids, scores, sessions, unknown, strict=True)
-            ]
-        return answers if log_position is None else [replace(answer, log_position=log_position) for answer in answers]
+            rows = [(*row, None) for row in zip(*self.rank(sessions, options.k, options.conditions), strict=True)]
+        return [
+            self._answer_of_row(row, clicks, own_unknown, options, log_position)
+            for row, clicks, own_unknown in zip(rows, sessions, unknown, strict=True)
+        ]
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions = EVERYTHING) -> tuple[np.ndarray, np.ndarray]:
         """Return (ids int32[B, k], scores float32[B, k]) of sessions of internal ids, padded with -1 / -inf; k >= 1.
@@ -153,7 +152,7 @@ class Pipeline:
             return self.ranker.rank(sessions, k, conditions)
         ids, scores = padded_lists(len(sessions), k)
         if empty.any():
-            ids[empty], scores[empty] = self.ranker.popular(k, conditions)
+            ids[empty], scores[empty], _ = self.ranker.popular(k, conditions)
         filled = np.flatnonzero(~empty)
         if len(filled):
             ids[filled], scores[filled] = self.ranker.rank(sessions.select(filled), k, conditions)
@@ -164,94 +163,77 @@ class Pipeline:
 
         by 'sessions' needs a model with a memory.
         """
-        catalog, (k, conditions, *_) = self.catalog, options
+        k, conditions = options[:2]
         own_items = np.array([item], dtype=np.int32)
         excluded = own_items if conditions.excluded is None else np.union1d(conditions.excluded, own_items)
-        conditions = conditions._replace(excluded=excluded)
+        conditions, applied = conditions._replace(excluded=excluded), self._applied(options, own_items)
+        return self._answer_of_row(self.ranker.similar(item, by, k, conditions, applied), own_items, [], options)
+
+    def _applied(self, options: Options, clicks: np.ndarray | None) -> AppliedRules | None:
+        """Return the rules of a call after the known clicks int32[m]; None without rules."""
         if options.rules is None:
-            row = self.ranker.similar(item, by, k, conditions)
-            return self._described(assembled(catalog, row, own_items, [], False), own_items, options)
-
-        def rank(_: np.ndarray, depth: int, allowed: Conditions) -> tuple[np.ndarray, np.ndarray]:
-            ids, scores = self.ranker.similar(item, by, depth, allowed)
-            return ids[None], scores[None]
-
-        approximate = LARGEST_K if by == "vectors" and self.index.name == "ann" else 0
-        ruled_row = ruled_rows(catalog, options.rules, [own_items], k, conditions, rank, approximate)[0]
-        return self._described(ruled_answer(catalog, ruled_row, own_items, [], options), own_items, options)
-
-    def _ruled(
-        self,
-        session: Sequence[Any] | np.ndarray,
-        unknown: list[Any],
-        options: Options,
-        log_position: str | None,
-        lookup: float = 0.0,
-    ) -> tuple[Recommendations, Times | None]:
-        """Return the answer under rules to a session, and its times.
-
-        session: the known clicks int32[m], found in `lookup` us, whose other clicks are `unknown`; or a whole session
-        of external ids, if nothing but the ranking depends on the clicks.
-        """
-        catalog, (k, conditions, *_) = self.catalog, options
-        assert options.rules is not None
-        clicks = session if isinstance(session, np.ndarray) else _NO_CLICKS
-        applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
-        allowed = applied.filter if conditions.allowed is None else with_filter(conditions, applied).allowed
-        pins, approximate = shown_pins(applied, conditions, clicks), LARGEST_K if self.index.name == "ann" else 0
-        items, scores, others, repeats, times, effects = self.ranker.recommend_ruled(
-            session, options, allowed, applied, pins, catalog.n_items, approximate
+            return None
+        return self.catalog.bound_rules.bound(
+            options.rules, None if clicks is None or not len(clicks) else int(clicks[-1])
         )
-        unknown = unknown + others
-        if items is None:
-            refuse_other_type(catalog.ids.kind, unknown)
-            options = options._replace(types=None)
-            answer = self._ruled_answers(_single(_NO_CLICKS, options), [_NO_CLICKS], [unknown], options)[0]
-            return replace(answer, log_position=log_position), None
-        boosts, pinned, ran_out = effects
-        short: Literal["rules", "candidates"] | None = None
-        if len(items) < k:
-            short = "candidates" if ran_out else "rules"
-        answer = Recommendations(items, scores, unknown, False, None, repeats, None, log_position, short=short)
-        if options.reasons and not len(clicks):
-            clicks = catalog.clicks_of(list(session))[0]
-        answer = self._described(answer, clicks, options)
-        if answer.reasons is not None:
-            answer = replace(answer, reasons=with_effects(answer.reasons, boosts, pinned))
-        return answer, (times[0] + lookup, *times[1:])
 
-    def _ruled_answers(
-        self,
-        sessions: Sessions,
-        clicks: list[np.ndarray],
-        unknown: Sequence[list[Any]],
-        options: Options,
-    ) -> list[Recommendations]:
-        """Return the answers under rules to sessions of internal ids, whose clicks are also given one by one."""
-        assert options.rules is not None
-
-        def rank(rows: np.ndarray, depth: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-            part = sessions if len(rows) == len(sessions) else sessions.select(rows)
-            return self.rank(part, depth, conditions)
-
-        approximate = LARGEST_K if self.index.name == "ann" else 0
-        rows = ruled_rows(self.catalog, options.rules, clicks, options.k, options.conditions, rank, approximate)
-        answers = []
-        for row, own_clicks, unknown_ids in zip(rows, clicks, unknown, strict=True):
-            answer = self._described(
-                ruled_answer(self.catalog, row, own_clicks, unknown_ids, options), own_clicks, options
-            )
-            if answer.reasons is not None:
-                answer = replace(answer, reasons=with_effects(answer.reasons, row[0].boosts, row[0].pinned))
-            answers.append(answer)
-        return answers
+    def _ruled_rows(self, sessions: Sessions, options: Options) -> list[Row]:
+        """Rank sessions of internal ids under rules: those together for which the rules mean the same."""
+        groups: dict[tuple[int, bool], tuple[AppliedRules, list[int]]] = {}
+        for number, clicks in enumerate(sessions):
+            applied = self._applied(options, clicks)
+            assert applied is not None
+            groups.setdefault((id(applied), len(clicks) > 0), (applied, []))[1].append(number)
+        rows: dict[int, Row] = {}
+        for (_, has_clicks), (applied, numbers) in groups.items():
+            if has_clicks:
+                part = sessions if len(numbers) == len(sessions) else sessions.select(np.array(numbers))
+                ranked = self.ranker.rank_ruled(part, options.k, options.conditions, applied)
+            else:
+                ranked = [self.ranker.popular(options.k, options.conditions, applied)] * len(numbers)
+            rows.update(zip(numbers, ranked, strict=True))
+        return [rows[number] for number in range(len(sessions))]
 
     def _fallback(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:
         """Return the popularity ranking, after unknown clicks. Raises ItemTypeError if all are of another type."""
         refuse_other_type(self.catalog.ids.kind, unknown)
-        row = self.ranker.popular(options.k, options.conditions)
-        answer = assembled(self.catalog, row, _NO_CLICKS, unknown, options.repeats)
-        return self._described(replace(answer, log_position=log_position), _NO_CLICKS, options)
+        row = self.ranker.popular(options.k, options.conditions, self._applied(options, None))
+        return self._answer_of_row(row, _NO_CLICKS, unknown, options, log_position)
+
+    def _answer_of_row(
+        self, row: Row, clicks: np.ndarray, unknown: list[Any], options: Options, log_position: str | None = None
+    ) -> Recommendations:
+        """Return the answer to the known clicks int32[m]; without any, the row is the popularity ranking."""
+        ids, scores, effects = row
+        count = int(np.count_nonzero(ids >= 0))
+        ids, scores = ids[:count], scores[:count].copy()
+        repeats = np.isin(ids, clicks) if options.repeats else None
+        ranked = self.catalog.ids.external(ids), scores, unknown, repeats, None, effects
+        return self._answer(ranked, clicks, unknown, options, log_position)
+
+    def _answer(
+        self,
+        ranked: Ranked,
+        clicks: np.ndarray | None,
+        unknown: list[Any],
+        options: Options,
+        log_position: str | None,
+    ) -> Recommendations:
+        """Return the answer to the known clicks int32[m], which only its reasons need, and whether it has any."""
+        items, scores, _, repeats, _, effects = ranked
+        fallback = clicks is not None and not len(clicks)
+        answer = Recommendations(items, scores, unknown, fallback, None, repeats, None, log_position)
+        if effects is not None and len(items) < options.k:
+            answer.short = "candidates" if effects[2] else "rules"
+        explains = options.reasons and not fallback
+        if explains or options.fields:
+            internal_ids = self.catalog.ids.lookup(items)
+            if explains:
+                assert clicks is not None
+                answer.reasons = self.ranker.reasons(np.ascontiguousarray(clicks), internal_ids, effects)
+            if options.fields:
+                answer.fields = (self.catalog.items or ItemTable(0)).values_at(options.fields, internal_ids)
+        return answer
 
     def _explored(self, answer: Recommendations, session: Sessions, options: Options) -> Recommendations:
         """Return the answer to a session of known clicks, with a share of its positions given to seldom shown items."""
@@ -263,18 +245,6 @@ class Pipeline:
         if session.times is not None and len(session.times):  # the moment that it is ranked at, whatever `at` is
             options = options._replace(conditions=options.conditions._replace(at=int(session.times[-1])))
         return with_explored(self.catalog, self.impressions, answer, session.items, options, rank, self.ranker.reasons)
-
-    def _described(self, answer: Recommendations, clicks: np.ndarray, options: Options) -> Recommendations:
-        """Return an answer to the known clicks int32[m] with the reasons and the fields that the options ask for."""
-        explains = options.reasons and len(clicks) > 0
-        if not explains and not options.fields:
-            return answer
-        items = self.catalog.ids.lookup(answer.items)
-        if explains:
-            answer = replace(answer, reasons=self.ranker.reasons(clicks, items))
-        if options.fields:
-            answer = replace(answer, fields=(self.catalog.items or ItemTable(0)).values_at(options.fields, items))
-        return answer
 
 
 def _single(clicks: np.ndarray, options: Options) -> Sessions:

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions
+from mtaw_fast.kernels.native import rules as native
 from mtaw_fast.kernels.native.encoder import SessionState
 from mtaw_fast.kernels.native.memory_query import NativeRankerNet, SessionMemory
 from mtaw_fast.kernels.native.rank import engine_of
@@ -20,6 +20,7 @@ from mtaw_fast.ranking.encoders import Encoder, NativeEncoder
 from mtaw_fast.ranking.item_content import item_content
 from mtaw_fast.ranking.options import Conditions, Options
 from mtaw_fast.ranking.retrieval import Index, NativeIndex, for_items
+from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K
 from mtaw_fast.ranking.retrieval.excluding import search_excluding
 from mtaw_fast.rules import AppliedRules
 
@@ -28,6 +29,8 @@ from mtaw_fast.rules import AppliedRules
 # float64[..], pinned bool[..], and whether an approximate index found too few candidates). Without a known click all
 # but `unknown` are None.
 Ranked: TypeAlias = tuple[Any, Any, list[Any], np.ndarray | None, Any, Any]
+# A ranking of internal ids: (ids int32[k], scores float32[k], effects as above), padded with -1 / -inf without rules.
+Row: TypeAlias = tuple[np.ndarray, np.ndarray, Any]
 _Stages: TypeAlias = tuple[Callable[..., np.ndarray] | None, Callable[..., tuple[np.ndarray, np.ndarray]] | None]
 
 
@@ -63,6 +66,7 @@ class Ranker:
         self, catalog: Catalog, encoder: Encoder, index: Index, searched: Index, before: Ranker | None = None
     ) -> None:
         self._catalog, self._searched = catalog, searched
+        self._approximate = LARGEST_K if index.name == "ann" else 0
         # The same for every state of the catalog: a growing session outlives many states.
         self._encoder = encoder if isinstance(encoder, NativeEncoder) else None
         if catalog.added:
@@ -74,22 +78,24 @@ class Ranker:
         self._encode = None if isinstance(encoder, NativeEncoder) else partial(_encoded, encoder)
         self._search = None if isinstance(index, NativeIndex) else partial(search_excluding, searched, catalog)
         self.memory, self.ranker_net, self.capacity = _memory_of(catalog, before)
-        present = np.packbits(~catalog.unavailable, bitorder="little") if catalog.n_items < catalog.size else None
         net = catalog.model.ranker_net
         self.engine = engine_of(
             catalog.ids.table, encoder.encoder if isinstance(encoder, NativeEncoder) else None,
             index.scanner if isinstance(index, NativeIndex) else None, catalog.scale, self.memory, self.ranker_net,
-            side=None if self._segment is None else self._segment.scanner, present=present, trends=catalog.trends,
+            side=None if self._segment is None else self._segment.scanner, present=catalog.present,
+            trends=catalog.trends,
             content=None if net is None or catalog.trends is None else item_content(net.side, catalog.items),
             rows=catalog.model.item_vectors, added_rows=catalog.vectors if catalog.added else None,
         )  # fmt: skip
 
-    def recommend(self, session: Sequence[Any] | np.ndarray, options: Options) -> Ranked:
+    def recommend(
+        self, session: Sequence[Any] | np.ndarray, options: Options, applied: AppliedRules | None = None
+    ) -> Ranked:
         """Rank for a session: a list or a tuple of external ids, or int32[m] internal ones."""
         k, conditions, repeats = options[:3]
         return self.engine.recommend(
-            session, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
-            conditions.at or 0, conditions.context, options.types, self._stages(conditions.allowed),
+            session, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats, conditions.at or 0,
+            conditions.context, options.types, self._stages(conditions, applied), self._rules(applied),
         )  # fmt: skip
 
     def recommend_growing(
@@ -107,77 +113,91 @@ class Ranker:
             state = EncodedClicks(self._encoder)
         ranked = self.engine.recommend(
             clicks, k, conditions.excluded, conditions.bits, conditions.exclude_seen, repeats,
-            conditions.at or 0, conditions.context, options.types, self._stages(conditions.allowed), None,
+            conditions.at or 0, conditions.context, options.types, self._stages(conditions), None,
             state.session.native, len(clicks) - state.count,
         )  # fmt: skip
         state.count = len(clicks)
         return ranked, state
 
-    def recommend_ruled(
-        self,
-        session: Sequence[Any] | np.ndarray,
-        options: Options,
-        allowed: Filter | None,
-        applied: AppliedRules,
-        pins: list[tuple[int, int]],
-        n_shown: int,
-        approximate: int,
-    ) -> Ranked:
-        """Rank for a session, as `recommend` takes it, under rules.
-
-        allowed: instead of the options'; with the filter of the rules. pins: those of items that may be shown. n_shown:
-        how many items can be recommended. approximate: up to how many items the index is approximate, 0 if it is exact.
-        """
-        k, conditions, repeats = options[:3]
-        return self.engine.recommend(
-            session, k, conditions.excluded, None if allowed is None else allowed.packed, conditions.exclude_seen,
-            repeats, conditions.at or 0, conditions.context, options.types, self._stages(allowed),
-            (applied.arrangement, pins, applied.depth(k, n_shown), n_shown, approximate),
-        )  # fmt: skip
-
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
         """Rank sessions of internal ids, none of them empty: (ids int32[B, k], scores float32[B, k]), padded."""
-        items, offsets = np.ascontiguousarray(sessions.items), np.ascontiguousarray(sessions.offsets)
-        times, contexts, types = (
-            None if array is None else np.ascontiguousarray(array)
-            for array in (sessions.times, sessions.context, sessions.types)
-        )
         ids, scores, _ = self.engine.rank(
-            items, offsets, k, conditions.excluded, conditions.bits, conditions.exclude_seen, conditions.at or 0,
-            conditions.context, times, contexts, types, conditions.always_ranked, self._stages(conditions.allowed),
+            *_packed(sessions), k, conditions.excluded, conditions.bits, conditions.exclude_seen, conditions.at or 0,
+            conditions.context, *_of_clicks(sessions), None, self._stages(conditions),
         )  # fmt: skip
         return ids, scores
 
-    def popular(self, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        """Rank the most clicked items, or with trends those that rise now: (ids int32[k], scores float32[k]), padded.
+    def rank_ruled(self, sessions: Sessions, k: int, conditions: Conditions, applied: AppliedRules) -> list[Row]:
+        """Rank sessions of internal ids, none of them empty, under the same rules."""
+        rules = self._rules(applied)
+        assert rules is not None
+        return list(self.engine.rank_ruled(
+            *_packed(sessions), k, rules, conditions.excluded, conditions.bits, conditions.exclude_seen,
+            conditions.at or 0, conditions.context, *_of_clicks(sessions), self._stages(conditions, applied),
+        ))  # fmt: skip
+
+    def popular(self, k: int, conditions: Conditions, applied: AppliedRules | None = None) -> Row:
+        """Rank the most clicked items, or with trends those that rise now.
 
         The scores of rising items are those of `Trends.rising`. Each of the others has a score 1 lower than the item
         before it, which only expresses their order.
         """
         catalog = self._catalog
         return self.engine.popular(
-            k, catalog.most_clicked, catalog.popularity, conditions.excluded, conditions.bits, conditions.at or 0
-        )
+            k, catalog.most_clicked, catalog.popularity, conditions.excluded, conditions.bits, conditions.at or 0,
+            self._rules(applied, approximate=0),
+        )  # fmt: skip
 
     def similar(
-        self, item: int, by: Literal["vectors", "sessions"], k: int, conditions: Conditions
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Rank the items most similar to one by their cosines: (ids int32[k], scores float32[k]), padded."""
-        other = None
+        self,
+        item: int,
+        by: Literal["vectors", "sessions"],
+        k: int,
+        conditions: Conditions,
+        applied: AppliedRules | None = None,
+    ) -> Row:
+        """Rank the items most similar to one by their cosines."""
+        other, by_sessions = None, by == "sessions"
         if self._search is not None:
-            index = for_items(self._searched)
-            other = None, partial(search_excluding, index, self._catalog, conditions.allowed, scale=1.0)
-        return self.engine.similar(item, k, by == "sessions", conditions.excluded, conditions.bits, other)
+            allowed = conditions.within(None if applied is None else applied.filter).allowed
+            other = None, partial(search_excluding, for_items(self._searched), self._catalog, allowed, scale=1.0)
+        rules = self._rules(applied, 0 if by_sessions else None)
+        return self.engine.similar(item, k, by_sessions, conditions.excluded, conditions.bits, other, rules)
 
-    def reasons(self, clicks: np.ndarray, items: np.ndarray) -> list[Reason]:
-        """Return why each of `items` int32[k] is in the answer to `clicks` int32[m]; both internal ids."""
-        return [Reason(*reason) for reason in self.engine.reasons(clicks, np.ascontiguousarray(items))]
+    def reasons(self, clicks: np.ndarray, items: np.ndarray, effects: Any = None) -> list[Reason]:
+        """Return why each of `items` int32[k] is in the answer to `clicks` int32[m]; both internal ids.
 
-    def _stages(self, allowed: Filter | None) -> _Stages | None:
+        effects: those of the ranking.
+        """
+        return [Reason(*reason) for reason in self.engine.reasons(clicks, np.ascontiguousarray(items), effects)]
+
+    def _rules(
+        self, applied: AppliedRules | None, approximate: int | None = None
+    ) -> tuple[native.AppliedRules, int, int] | None:
+        """Return the rules of a call. approximate: up to how many items it ranks so; None: as the index does."""
+        if applied is None:
+            return None
+        return applied.native, self._catalog.n_items, self._approximate if approximate is None else approximate
+
+    def _stages(self, conditions: Conditions, applied: AppliedRules | None = None) -> _Stages | None:
         """Return what a call takes from an encoder and an index that are not native; None if both are."""
         if self._encode is None and self._search is None:
             return None
+        allowed = conditions.within(None if applied is None else applied.filter).allowed
         return self._encode, None if self._search is None else partial(self._search, allowed)
+
+
+def _packed(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(sessions.items), np.ascontiguousarray(sessions.offsets)
+
+
+def _of_clicks(sessions: Sessions) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return the times, the context and the types of the clicks."""
+    return _contiguous(sessions.times), _contiguous(sessions.context), _contiguous(sessions.types)
+
+
+def _contiguous(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else np.ascontiguousarray(array)
 
 
 def _encoded(encoder: Encoder, items: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.kernels.native.memory_query import Dense, Moment
-from mtaw_fast.kernels.native.rules import Arrangement
+from mtaw_fast.kernels.native.rules import AppliedRules, ItemColumns
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.rules import RuleSet
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 from tests.support.rules.random_rules import serve_table
 
@@ -129,12 +131,12 @@ def test_what_is_raised_is_what_its_boosts_raise() -> None:
     for case in range(60):
         n, count = int(rng.integers(1, 40)), int(rng.integers(0, 5))
         masks, by = rng.random((count, n)) < 0.4, rng.choice([-1.0, -0.5, 0.0, 0.5, 1.5], count)
-        boosts = [
-            (np.packbits(mask, bitorder="little"), float(boost), n) for mask, boost in zip(masks, by, strict=True)
-        ]
-        bits = Arrangement(n, boosts).raised
+        rules = RuleSet.of({"boost": [{"when": "x", "by": float(boost)} for boost in by]})
+        columns = ItemColumns([("x", "boolean", True, {"values": np.zeros(n, np.int8)})])
+        matched = [np.packbits(mask, bitorder="little") for mask in masks]
+        bits = AppliedRules(rules.native, columns, ItemIds.from_list(range(n)).table, None, None, matched).raised
         expected = (masks * by[:, None]).sum(axis=0) > 0
-        assert (bits is None) == (not (by > 0).any())
+        assert (bits is None) == (not (by[masks.any(axis=1)] > 0).any())
         if bits is None:
             assert not expected.any()
         else:

@@ -6,14 +6,14 @@ import json
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.kernels.native import rules as native
-from mtaw_fast.rules import RuleSet, rule_set_of, rule_set_of_text
-from mtaw_fast.rules.applied import _internal_pins
+from mtaw_fast.rules import BitmapCache, BoundRules, RuleSet, rule_set_of, rule_set_of_text
 from mtaw_fast.rules.bitmaps import native_columns
 from tests.support.rules.random_rules import table_of
 
@@ -204,4 +204,5 @@ def test_rules_without_an_item_table() -> None:
 def test_pins_of_whole_numbers_of_every_length() -> None:
     ids = ItemIds.from_list([5, 1234567890123456789, -(2**63)])
     rules = RuleSet.of({"pin": {"1234567890123456789": 1, "05": 2, str(-(2**63)): 3, "9" * 19: 4, "9" * 20: 5}})
-    assert _internal_pins(rules, ids) == [(1, 1), (2, 0), (3, 2)]
+    applied = BoundRules(None, ids.table, 3, None, BitmapCache()).bound(rules, None)
+    assert applied.native.shown_pins(np.empty(0, np.int32), None, None, False) == [1, 0, 2]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.options import options_of
 from mtaw_fast.ranking.retrieval.ann_index import LARGEST_K, AnnIndex
@@ -114,11 +113,13 @@ class Shop:
             sum(boost["by"] for boost in rules.get("boost", ()) if holds(boost["when"], self.rows[item], current))
             for item in self.order
         ]
-        conditions = options_of(catalog, 1, **options).conditions._replace(
-            always_ranked=np.packbits(np.array(boosts) > 0, bitorder="little")
-        )
-        sessions = Sessions.from_lists([catalog.ids.lookup(session).tolist()])
-        ids, scores = self.rec._pipeline.rank(sessions, self.rec.n_items, conditions)
+        conditions, ranker = options_of(catalog, 1, **options).conditions, self.rec._pipeline.ranker
+        clicks = catalog.ids.lookup(session)
+        ids, scores, _ = ranker.engine.rank(
+            clicks, np.array([0, len(clicks)]), self.rec.n_items, conditions.excluded, conditions.bits,
+            conditions.exclude_seen, conditions.at or 0,
+            always_ranked=np.packbits(np.array(boosts) > 0, bitorder="little"), other=ranker._stages(conditions),
+        )  # fmt: skip
         filled = ids[0] >= 0
         return list(zip(catalog.ids.external(ids[0][filled]), scores[0][filled].tolist(), strict=True))
 

@@ -19,9 +19,9 @@
 #include "rank/engine.hpp"
 #include "rank/item_lists.hpp"
 #include "rank/reasons.hpp"
+#include "rank/ruled_ranking.hpp"
 #include "ids/python_ids.hpp"
 #include "python_objects.hpp"
-#include "rules/arrange.hpp"
 #include "unlocked.hpp"
 
 namespace py = pybind11;
@@ -129,23 +129,23 @@ class PythonStages {
     OtherStages stages_;
 };
 
-// Rules of a call: (arrangement, pins, depth, n_shown, approximate), as for rank_ruled.
-struct CallRules {
-    const Arrangement* arrangement = nullptr;  // null: no rules
-    std::vector<Pin> pins;
-    std::int64_t depth = 0, n_shown = 0, approximate = 0;
+// rules: None, or (applied rules, n_shown, approximate).
+RuledCall ruled_call_of(const py::object& rules, std::int64_t n_items) {
+    if (rules.is_none()) return {};
+    const auto parts = py::cast<py::tuple>(rules);
+    const AppliedRules& applied = applied_rules_of(parts[0]);
+    if (applied.arrangement().n_items() != n_items) throw py::value_error("the rules are of another catalog");
+    return {&applied, py::cast<std::int64_t>(parts[1]), py::cast<std::int64_t>(parts[2])};
+}
 
-    CallRules(const py::object& rules, std::int64_t n_items) {
-        if (rules.is_none()) return;
-        const auto parts = py::cast<py::tuple>(rules);
-        arrangement = &arrangement_of(parts[0]);
-        if (arrangement->n_items() != n_items) throw py::value_error("the rules are of another catalog");
-        pins = pins_of(*arrangement, py::cast<PinPairs>(parts[1]));
-        depth = py::cast<std::int64_t>(parts[2]);
-        n_shown = py::cast<std::int64_t>(parts[3]);
-        approximate = py::cast<std::int64_t>(parts[4]);
-    }
-};
+// What rules did to the items of an answer.
+py::tuple effects_of(const Arranged& answer) {
+    return py::make_tuple(array_of(answer.boosts), array_of(answer.pinned).attr("view")("bool"), answer.ran_out);
+}
+
+py::tuple ruled_tuple(const Arranged& answer) {
+    return py::make_tuple(array_of(answer.ids), array_of(answer.scores), effects_of(answer));
+}
 
 double microseconds(Clock::duration time) { return std::chrono::duration<double, std::micro>(time).count(); }
 
@@ -243,7 +243,7 @@ class EngineObject {
         Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         const PythonStages stages(other, engine_.d());
         conditions.other = stages.stages();
-        const CallRules call_rules(rules, engine_.n_items());
+        const RuledCall call = ruled_call_of(rules, engine_.n_items());
         const bool is_internal = py::isinstance<py::array>(session);
         const Clicks clicks = is_internal ? known_clicks(py::reinterpret_borrow<py::array>(session), types)
                                           : find_clicks(ids_, session, types);
@@ -256,9 +256,7 @@ class EngineObject {
         std::int64_t offsets[2];
         const PackedSessions packed = pack_session(clicks, offsets);
         const double lookup = microseconds(Clock::now() - start);
-        if (call_rules.arrangement != nullptr) {
-            return ruled(clicks, packed, k, conditions, call_rules, repeats, lookup);
-        }
+        if (call.rules != nullptr) return ruled(clicks, packed, k, conditions, call, repeats, lookup);
         Answer answer(k);
         {
             const Unlocked unlocked;
@@ -285,10 +283,112 @@ class EngineObject {
                                       " bytes, not one bit for " + std::to_string(engine_.n_items()) + " items");
             }
         }
-        const std::int32_t* clicks = checked_data<std::int32_t>(items, 1, "items", "int32");
-        const std::int64_t* bounds = checked_data<std::int64_t>(offsets, 1, "offsets", "int64");
-        const std::int64_t count = offsets.size() - 1;
-        PackedSessions sessions{clicks, bounds, count};
+        const PackedSessions sessions = checked_sessions(items, offsets, times, contexts, types);
+        const std::int64_t count = sessions.count;
+        py::array_t<std::int32_t> ids({count, k});
+        py::array_t<float> scores({count, k});
+        std::int32_t* id_data = ids.mutable_data();
+        float* score_data = scores.mutable_data();
+        Stages stages;
+        {
+            const Unlocked unlocked;
+            const ThreadScratch scratch;
+            stages = engine_.rank(sessions, k, conditions, id_data, score_data, *scratch);
+        }
+        return py::make_tuple(ids, scores, times_of(stages, 0));
+    }
+
+    // The first k items of each session after the same rules.
+    py::list rank_ruled_sessions(const py::array& items, const py::array& offsets, std::int64_t k,
+                                 const py::object& rules, const MaybeArray& excluded, const MaybeArray& allowed,
+                                 bool exclude_seen, std::int64_t now, const MaybeArray& context,
+                                 const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
+                                 const py::object& other) const {
+        Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
+        const PythonStages other_stages(other, engine_.d());
+        conditions.other = other_stages.stages();
+        const PackedSessions sessions = checked_sessions(items, offsets, times, contexts, types);
+        const RuledCall call = ruled_call_of(rules, engine_.n_items());
+        if (call.rules == nullptr) throw py::value_error("rules must not be None");
+        std::vector<Arranged> answers;
+        {
+            const Unlocked unlocked;
+            Stages stages;
+            answers = rank_sessions(call, sessions, k, conditions, stages);
+        }
+        py::list result;
+        for (const Arranged& answer : answers) result.append(ruled_tuple(answer));
+        return result;
+    }
+
+    // The most clicked items, or with trends the rising ones.
+    py::tuple popular(std::int64_t k, const py::array& order, const py::array& clicks, const MaybeArray& excluded,
+                      const MaybeArray& allowed, std::int64_t now, const py::object& rules) const {
+        const Conditions conditions = checked_conditions(k, excluded, allowed, false, {now, std::nullopt});
+        const ItemClicks item_clicks{checked_data<std::int32_t>(order, 1, "order", "int32"),
+                                     checked_data<std::int64_t>(clicks, 1, "clicks", "int64")};
+        if (order.size() != engine_.n_items() || clicks.size() != engine_.n_items()) {
+            throw py::value_error("order and clicks must have one entry for each item");
+        }
+        return listed(k, conditions, rules,
+                      [&](std::int64_t depth, const Conditions& within, std::int32_t* ids, float* scores) {
+                          rank_popular(engine_, item_clicks, depth, within, ids, scores);
+                      });
+    }
+
+    // The items most similar to one.
+    py::tuple similar(std::int32_t item, std::int64_t k, bool by_sessions, const MaybeArray& excluded,
+                      const MaybeArray& allowed, const py::object& other, const py::object& rules) const {
+        Conditions conditions = checked_conditions(k, excluded, allowed, false, {0, std::nullopt});
+        const PythonStages stages(other, engine_.d());
+        conditions.other = stages.stages();
+        check_item(item);
+        return listed(k, conditions, rules,
+                      [&](std::int64_t depth, const Conditions& within, std::int32_t* ids, float* scores) {
+                          if (by_sessions) {
+                              rank_by_sessions(engine_, item, depth, within, ids, scores);
+                          } else {
+                              const ThreadScratch scratch;
+                              rank_by_vector(engine_, item, depth, within, ids, scores, *scratch);
+                          }
+                      });
+    }
+
+    // A (kind, external ids, what rules did or None) for each of `items`. effects: None, or that of the ranking.
+    py::list reasons(const py::array& clicks, const py::array& items, const py::object& effects) const {
+        static constexpr const char* kKinds[] = {"session", "together", "encoder"};
+        static constexpr const char* kRules[] = {nullptr, "boosted", "buried", "pinned"};
+        const std::vector<std::int32_t> own = checked_items(clicks, "clicks");
+        Arranged answer;
+        answer.ids = checked_items(items, "items");
+        if (!effects.is_none()) {
+            const auto parts = py::cast<py::tuple>(effects);
+            answer.boosts = py::cast<std::vector<double>>(parts[0]);
+            answer.pinned = py::cast<std::vector<std::uint8_t>>(parts[1].attr("view")("uint8"));
+            if (answer.boosts.size() != answer.ids.size() || answer.pinned.size() != answer.ids.size()) {
+                throw py::value_error("effects must have one entry for each item");
+            }
+        }
+        std::vector<Reason> reasons;
+        {
+            const Unlocked unlocked;
+            reasons = reasons_of(engine_.memory_parts().memory, own, answer);
+        }
+        py::list result;
+        for (const Reason& reason : reasons) {
+            const auto count = static_cast<py::ssize_t>(reason.items.size());
+            result.append(py::make_tuple(kKinds[static_cast<std::size_t>(reason.kind)],
+                                         py::tuple(external_list(ids_, reason.items.data(), count)),
+                                         kRules[static_cast<std::size_t>(reason.rule)]));
+        }
+        return result;
+    }
+
+   private:
+    PackedSessions checked_sessions(const py::array& items, const py::array& offsets, const MaybeArray& times,
+                                    const MaybeArray& contexts, const MaybeArray& types) const {
+        PackedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"),
+                                checked_data<std::int64_t>(offsets, 1, "offsets", "int64"), offsets.size() - 1};
         check_sessions(sessions, items.size());
         if (times) {
             sessions.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
@@ -305,69 +405,9 @@ class EngineObject {
             sessions.types = checked_data<std::uint8_t>(*types, 1, "types", "uint8");
             if (types->size() != items.size()) throw py::value_error("types must have one entry for each click");
         }
-        py::array_t<std::int32_t> ids({count, k});
-        py::array_t<float> scores({count, k});
-        std::int32_t* id_data = ids.mutable_data();
-        float* score_data = scores.mutable_data();
-        Stages stages;
-        {
-            const Unlocked unlocked;
-            const ThreadScratch scratch;
-            stages = engine_.rank(sessions, k, conditions, id_data, score_data, *scratch);
-        }
-        return py::make_tuple(ids, scores, times_of(stages, 0));
+        return sessions;
     }
 
-    // The most clicked items, or with trends the rising ones.
-    py::tuple popular(std::int64_t k, const py::array& order, const py::array& clicks, const MaybeArray& excluded,
-                      const MaybeArray& allowed, std::int64_t now) const {
-        const Conditions conditions = checked_conditions(k, excluded, allowed, false, {now, std::nullopt});
-        const ItemClicks item_clicks{checked_data<std::int32_t>(order, 1, "order", "int32"),
-                                     checked_data<std::int64_t>(clicks, 1, "clicks", "int64")};
-        if (order.size() != engine_.n_items() || clicks.size() != engine_.n_items()) {
-            throw py::value_error("order and clicks must have one entry for each item");
-        }
-        return listed(k, [&](std::int32_t* ids, float* scores) {
-            rank_popular(engine_, item_clicks, k, conditions, ids, scores);
-        });
-    }
-
-    // The items most similar to one.
-    py::tuple similar(std::int32_t item, std::int64_t k, bool by_sessions, const MaybeArray& excluded,
-                      const MaybeArray& allowed, const py::object& other) const {
-        Conditions conditions = checked_conditions(k, excluded, allowed, false, {0, std::nullopt});
-        const PythonStages stages(other, engine_.d());
-        conditions.other = stages.stages();
-        check_item(item);
-        return listed(k, [&](std::int32_t* ids, float* scores) {
-            if (by_sessions) {
-                rank_by_sessions(engine_, item, k, conditions, ids, scores);
-            } else {
-                const ThreadScratch scratch;
-                rank_by_vector(engine_, item, k, conditions, ids, scores, *scratch);
-            }
-        });
-    }
-
-    // A (kind, external ids) for each of `items`.
-    py::list reasons(const py::array& clicks, const py::array& items) const {
-        static constexpr const char* kKinds[] = {"session", "together", "encoder"};
-        const std::vector<std::int32_t> own = checked_items(clicks, "clicks"), found = checked_items(items, "items");
-        std::vector<Reason> reasons;
-        {
-            const Unlocked unlocked;
-            reasons = reasons_of(engine_.memory_parts().memory, own, found);
-        }
-        py::list result;
-        for (const Reason& reason : reasons) {
-            const auto count = static_cast<py::ssize_t>(reason.items.size());
-            result.append(py::make_tuple(kKinds[static_cast<std::size_t>(reason.kind)],
-                                         py::tuple(external_list(ids_, reason.items.data(), count))));
-        }
-        return result;
-    }
-
-   private:
     void check_item(std::int32_t item) const {
         if (item < 0 || item >= engine_.n_items()) {
             throw py::index_error("item " + std::to_string(item) + " is outside the catalog");
@@ -381,18 +421,32 @@ class EngineObject {
         return items;
     }
 
-    // rank(ids, scores) without the GIL: the k ids and scores as arrays.
+    // The k ids and scores that rank(depth, conditions, ids, scores) writes without the GIL, padded, and None; under
+    // rules the items after them, and what they did.
     template <typename Rank>
-    static py::tuple listed(std::int64_t k, const Rank& rank) {
+    py::tuple listed(std::int64_t k, const Conditions& conditions, const py::object& rules, const Rank& rank) const {
+        if (const RuledCall call = ruled_call_of(rules, engine_.n_items()); call.rules != nullptr) {
+            Arranged answer;
+            {
+                const Unlocked unlocked;
+                const std::int64_t offsets[] = {0, 0};
+                answer = std::move(
+                    rank_ruled(call, {nullptr, offsets, 1}, k, conditions,
+                               [&](const std::vector<std::int64_t>&, std::int64_t depth, const Conditions& within,
+                                   std::int32_t* ids, float* scores) { rank(depth, within, ids, scores); })
+                        .front());
+            }
+            return ruled_tuple(answer);
+        }
         py::array_t<std::int32_t> ids(k);
         py::array_t<float> scores(k);
         std::int32_t* const id_data = ids.mutable_data();
         float* const score_data = scores.mutable_data();
         {
             const Unlocked unlocked;
-            rank(id_data, score_data);
+            rank(k, conditions, id_data, score_data);
         }
-        return py::make_tuple(ids, scores);
+        return py::make_tuple(ids, scores, py::none());
     }
 
     struct Answer {
@@ -417,31 +471,34 @@ class EngineObject {
     }
 
     // As `recommend`, the first k items after the rules.
-    py::tuple ruled(const Clicks& clicks, const PackedSessions& session, std::int64_t k, Conditions conditions,
-                    const CallRules& rules, bool repeats, double lookup) const {
-        conditions.always_ranked = rules.arrangement->raised();
+    py::tuple ruled(const Clicks& clicks, const PackedSessions& session, std::int64_t k, const Conditions& conditions,
+                    const RuledCall& call, bool repeats, double lookup) const {
         Arranged result;
         Stages stages;
-        bool ran_out = false;
         {
             const Unlocked unlocked;
-            const ThreadScratch scratch;
-            const auto rank = [&](std::int64_t n_ranked, std::int32_t* ids, float* scores) {
-                const Stages call_stages = engine_.rank(session, n_ranked, conditions, ids, scores, *scratch);
-                stages.encode_ns += call_stages.encode_ns;
-                stages.retrieve_ns += call_stages.retrieve_ns;
-                stages.memory_ns += call_stages.memory_ns;
-            };
-            ran_out = rank_ruled(*rules.arrangement, rules.pins, k, rules.depth, rules.n_shown, rules.approximate, rank,
-                                 result);
+            result = std::move(rank_sessions(call, session, k, conditions, stages).front());
         }
         const auto count = static_cast<py::ssize_t>(result.ids.size());
         py::object repeated = py::none();
         if (repeats) repeated = repeated_of(result.ids.data(), count, clicks.known);
-        const py::tuple effects =
-            py::make_tuple(array_of(result.boosts), array_of(result.pinned).attr("view")("bool"), ran_out);
         return py::make_tuple(external_list(ids_, result.ids.data(), count), array_of(result.scores), clicks.unknown,
-                              repeated, times_of(stages, lookup), effects);
+                              repeated, times_of(stages, lookup), effects_of(result));
+    }
+
+    std::vector<Arranged> rank_sessions(const RuledCall& call, const PackedSessions& sessions, std::int64_t k,
+                                        const Conditions& conditions, Stages& stages) const {
+        const ThreadScratch scratch;
+        return rank_ruled(call, sessions, k, conditions,
+                          [&](const std::vector<std::int64_t>& rows, std::int64_t depth, const Conditions& within,
+                              std::int32_t* ids, float* scores) {
+                              const SelectedSessions selected(sessions, rows, engine_.n_context());
+                              const Stages part =
+                                  engine_.rank(selected.sessions(), depth, within, ids, scores, *scratch);
+                              stages.encode_ns += part.encode_ns;
+                              stages.retrieve_ns += part.retrieve_ns;
+                              stages.memory_ns += part.memory_ns;
+                          });
     }
 
     static const std::uint8_t* bits_of(const MaybeArray& present) {
@@ -530,10 +587,17 @@ void bind_rank(py::module_& module) {
              py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none(),
              py::arg("other") = py::none())
         .def("popular", &EngineObject::popular, py::arg("k"), py::arg("order"), py::arg("clicks"),
-             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("now") = 0)
+             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("now") = 0,
+             py::arg("rules") = py::none())
         .def("similar", &EngineObject::similar, py::arg("item"), py::arg("k"), py::arg("by_sessions") = false,
-             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("other") = py::none())
-        .def("reasons", &EngineObject::reasons, py::arg("clicks"), py::arg("items"));
+             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("other") = py::none(),
+             py::arg("rules") = py::none())
+        .def("reasons", &EngineObject::reasons, py::arg("clicks"), py::arg("items"), py::arg("effects") = py::none())
+        .def("rank_ruled", &EngineObject::rank_ruled_sessions, py::arg("items"), py::arg("offsets"), py::arg("k"),
+             py::arg("rules"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
+             py::arg("exclude_seen") = false, py::arg("now") = 0, py::arg("context") = py::none(),
+             py::arg("times") = py::none(), py::arg("contexts") = py::none(), py::arg("types") = py::none(),
+             py::arg("other") = py::none());
 }
 
 }  // namespace mtaw

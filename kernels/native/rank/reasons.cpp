@@ -8,7 +8,8 @@
 namespace mtaw {
 
 std::vector<Reason> reasons_of(const SessionMemory* memory, const std::vector<std::int32_t>& clicks,
-                               const std::vector<std::int32_t>& items) {
+                               const Arranged& answer) {
+    const std::vector<std::int32_t>& items = answer.ids;
     std::vector<std::int32_t> own;  // the latest first, each once
     for (auto click = clicks.rbegin(); click != clicks.rend(); ++click) {
         if (std::find(own.begin(), own.end(), *click) == own.end()) own.push_back(*click);
@@ -23,6 +24,11 @@ std::vector<Reason> reasons_of(const SessionMemory* memory, const std::vector<st
             for (const std::size_t index : co_clicked->closest(items[i], own)) reasons[i].items.push_back(own[index]);
             if (!reasons[i].items.empty()) reasons[i].kind = Reason::Kind::together;
         }
+        if (answer.boosts.empty()) continue;
+        reasons[i].rule = answer.pinned[i] != 0  ? Reason::Rule::pinned
+                          : answer.boosts[i] > 0 ? Reason::Rule::boosted
+                          : answer.boosts[i] < 0 ? Reason::Rule::buried
+                                                 : Reason::Rule::unchanged;
     }
     return reasons;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "memory/query.hpp"
+#include "rules/arrange.hpp"
 
 namespace mtaw {
 
@@ -15,8 +16,9 @@ struct Reason {
     std::vector<std::int32_t> items;  // the closest first, at most kMaxReasons
 };
 
-// One for each of `items`, the answer to `clicks`, oldest first. memory: null without one.
+// One for each item of `answer`, to `clicks`, oldest first. memory: null without one. An answer without rules has no
+// boosts and pins.
 std::vector<Reason> reasons_of(const SessionMemory* memory, const std::vector<std::int32_t>& clicks,
-                               const std::vector<std::int32_t>& items);
+                               const Arranged& answer);
 
 }  // namespace mtaw

@@ -1,7 +1,6 @@
 // Applies boosts, limits and pins to the first items of a ranking, and says whether these suffice.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <unordered_map>
 #include <vector>
@@ -43,6 +42,7 @@ struct Arranged {
     std::vector<float> scores;   // with the boosts; of pinned items see score_pins
     std::vector<double> boosts;  // what was added
     std::vector<std::uint8_t> pinned;
+    bool ran_out = false;  // whether an approximate ranking had too few items
 };
 
 class Arrangement {
@@ -55,6 +55,8 @@ class Arrangement {
     bool arrange(const RankedPart& part, std::int64_t k, const std::vector<Pin>& pins, Arranged& result) const;
 
     std::int64_t n_items() const { return n_items_; }
+    // Whether there are boosts or limits, so that the first k items may be among more than k of the ranking.
+    bool reorders() const { return !boosts_.empty() || !limits_.empty(); }
     // Bits of the items whose boosts add up to more than 0; null without any. The ranking must give them the ranker's
     // score (Conditions::always_ranked): a boost is in its units.
     const std::uint8_t* raised() const { return raised_.empty() ? nullptr : raised_.data(); }
@@ -77,31 +79,5 @@ class Arrangement {
     std::vector<Limit> limits_;
     std::vector<std::uint8_t> raised_;
 };
-
-// As much of a ranking as its rules need.
-constexpr std::int64_t kDepthGrowth = 4;  // how much more of a ranking is read when rules need more
-
-// Writes the first k items after the rules. rank(depth, ids, scores) writes the first `depth` items of the ranking,
-// padded with -1: `depth` of them at first, then more as the rules need them. n_shown: items that can be recommended.
-// approximate: above 0, the ranking is approximate up to so many items; then these are read at once, and what is behind
-// them never. Returns whether more than these could be needed.
-template <typename Rank>
-bool rank_ruled(const Arrangement& rules, const std::vector<Pin>& pins, std::int64_t k, std::int64_t depth,
-                std::int64_t n_shown, std::int64_t approximate, const Rank& rank, Arranged& result) {
-    std::vector<std::int32_t> ids;
-    std::vector<float> scores;
-    n_shown = std::max(n_shown, std::int64_t{1});
-    const bool once = approximate > 0 && depth <= approximate;
-    for (std::int64_t n_read = once ? approximate : std::max(depth, std::int64_t{1});; n_read *= kDepthGrowth) {
-        n_read = std::min(n_read, n_shown);
-        ids.resize(static_cast<std::size_t>(n_read));
-        scores.resize(ids.size());
-        rank(n_read, ids.data(), scores.data());
-        const std::int64_t count = std::find(ids.begin(), ids.end(), -1) - ids.begin();
-        const bool whole = once || count < n_read || n_read >= n_shown;
-        if (!rules.arrange({ids.data(), scores.data(), count, whole}, k, pins, result)) continue;
-        return once && count == n_read && static_cast<std::int64_t>(result.ids.size()) < k;
-    }
-}
 
 }  // namespace mtaw

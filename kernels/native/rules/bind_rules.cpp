@@ -1,4 +1,4 @@
-// Python bindings of rules: sets of them, columns over numpy arrays, and arrangements.
+// Python bindings of rules: sets of them, columns over numpy arrays, and rules over a catalog.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -14,7 +14,6 @@
 #include "buffers.hpp"
 #include "named_arrays.hpp"
 #include "python_objects.hpp"
-#include "rules/arrange.hpp"
 #include "rules/rule_set.hpp"
 #include "text/json.hpp"
 #include "unlocked.hpp"
@@ -24,12 +23,7 @@ namespace py = pybind11;
 namespace mtaw {
 namespace {
 
-// A vector in a tuple; its length goes into `size`.
-const std::uint8_t* bits_in(const py::handle& object, std::int64_t& size) {
-    const auto array = py::cast<py::array>(object);
-    size = array.size();
-    return checked_data<std::uint8_t>(array, 1, "bits", "uint8");
-}
+using MaybeArray = std::optional<py::array>;
 
 void read_labels(const py::dict& arrays, Column& column) {
     column.label_offsets = named<std::int64_t>(arrays, "label_offsets", "int64", {kAny});
@@ -157,80 +151,74 @@ class RuleSetObject {
     RuleSet rules_;
 };
 
-class ArrangementObject {
+// Keeps all that it was made of.
+class AppliedRulesObject {
    public:
-    // rules, columns: null without limits; the columns are kept alive.
-    ArrangementObject(std::int64_t n_items, const py::list& boosts, const RuleSetObject* rules,
-                      const py::object& columns)
-        : owners_(py::make_tuple(boosts, columns)),
-          arrangement_(n_items, boosts_of(n_items, boosts), limits_of(rules, columns)) {}
+    // ids: of the catalog's items. filter, boosts: the bits of the items that meet the conditions.
+    AppliedRulesObject(const RuleSetObject& rules, const ColumnsObject& columns, const py::object& ids,
+                       const MaybeArray& present, const MaybeArray& filter, const std::vector<py::array>& boosts)
+        : owners_(py::make_tuple(columns, present, filter, boosts)),
+          applied_(made(rules.rules(), columns.columns(), bound_ids_of(ids), present, filter, boosts)) {}
 
-    py::object arrange(const py::array& ids, const py::array& scores, std::int64_t k, bool whole,
-                       const PinPairs& pin_pairs) const {
-        const RankedPart part{checked_data<std::int32_t>(ids, 1, "ids", "int32"),
-                              checked_data<float>(scores, 1, "scores", "float32"), ids.size(), whole};
-        if (scores.size() != ids.size()) throw py::value_error("there must be a score for each id");
-        const std::vector<Pin> pins = pins_of(arrangement_, pin_pairs);
-        Arranged result;
-        bool done = false;
-        {
-            const Unlocked unlocked;
-            done = arrangement_.arrange(part, k, pins, result);
+    const AppliedRules& applied() const { return applied_; }
+
+    // The items whose pins are shown.
+    std::vector<std::int32_t> shown_pins(const py::array& clicks, const MaybeArray& excluded, const MaybeArray& allowed,
+                                         bool exclude_seen) const {
+        Conditions conditions;
+        conditions.exclude_seen = exclude_seen;
+        if (excluded) {
+            conditions.excluded = checked_data<std::int32_t>(*excluded, 1, "excluded", "int32");
+            conditions.n_excluded = excluded->size();
         }
-        if (!done) return py::none();
-        const auto array_of = [](const auto& values) {
-            using T = typename std::decay_t<decltype(values)>::value_type;
-            return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
-        };
-        return py::make_tuple(array_of(result.ids), array_of(result.scores), array_of(result.boosts),
-                              array_of(result.pinned).attr("view")("bool"));
+        if (allowed) conditions.allowed = checked_bits(*allowed, "allowed", applied_.arrangement().n_items());
+        const auto* const session = checked_data<std::int32_t>(clicks, 1, "clicks", "int32");
+        std::vector<std::int32_t> items;
+        for (const Pin& pin : applied_.shown_pins(conditions, session, clicks.size())) items.push_back(pin.item);
+        return items;
     }
 
     std::optional<py::array_t<std::uint8_t>> raised() const {
-        const std::uint8_t* const bits = arrangement_.raised();
+        const std::uint8_t* const bits = applied_.arrangement().raised();
         if (bits == nullptr) return std::nullopt;
-        return py::array_t<std::uint8_t>((arrangement_.n_items() + 7) / 8, bits);
+        return py::array_t<std::uint8_t>((applied_.arrangement().n_items() + 7) / 8, bits);
     }
-
-    const Arrangement& arrangement() const { return arrangement_; }
 
    private:
-    static std::vector<Boost> boosts_of(std::int64_t n_items, const py::list& boosts) {
-        std::vector<Boost> found;
-        for (const py::handle& boost : boosts) {
-            const auto parts = py::cast<py::tuple>(boost);
-            std::int64_t size = 0;
-            const std::uint8_t* const bits = bits_in(parts[0], size);
-            if (size != (n_items + 7) / 8) throw py::value_error("a boost needs a bit for each item");
-            found.push_back({bits, py::cast<double>(parts[1]), py::cast<std::int64_t>(parts[2])});
+    static const std::uint8_t* checked_bits(const py::array& bits, const char* name, std::int64_t n_items) {
+        if (bits.size() != (n_items + 7) / 8) {
+            throw py::value_error(std::string(name) + " must have a bit for each item");
         }
-        return found;
+        return checked_data<std::uint8_t>(bits, 1, name, "uint8");
     }
 
-    static std::vector<Limit> limits_of(const RuleSetObject* rules, const py::object& columns) {
-        if (rules == nullptr || columns.is_none()) return {};
-        const Columns& item_columns = py::cast<const ColumnsObject&>(columns).columns();
-        rules->rules().check(&item_columns);  // what follows relies on it
-        return rules->rules().limits_of(item_columns);
+    static AppliedRules made(const RuleSet& rules, const Columns& columns, const BoundIds& ids,
+                             const MaybeArray& present, const MaybeArray& filter,
+                             const std::vector<py::array>& boosts) {
+        rules.check(&columns);  // what follows relies on it
+        if (boosts.size() != rules.boosts.size()) throw py::value_error("boosts must have the bits of each boost");
+        const std::int64_t n_items = ids.size();
+        RuleBits bits;
+        if (filter) bits.filter = checked_bits(*filter, "filter", n_items);
+        for (const py::array& boost : boosts) bits.boosts.push_back(checked_bits(boost, "boosts", n_items));
+        py::list pins;
+        for (const auto& [position, name] : rules.pins) {
+            const std::optional<std::int64_t> number = ids.table.text() ? std::nullopt : whole_number(name);
+            pins.append(number ? py::object(py::int_(*number)) : py::object(py::str(name)));
+        }
+        return {rules,   columns,
+                bits,    find_objects(ids, pins.ptr()),
+                n_items, present ? checked_bits(*present, "present", n_items) : nullptr};
     }
 
     py::tuple owners_;  // kept alive
-    Arrangement arrangement_;
+    AppliedRules applied_;
 };
 
 }  // namespace
 
-const Arrangement& arrangement_of(py::handle object) {
-    return py::cast<const ArrangementObject&>(object).arrangement();
-}
-
-std::vector<Pin> pins_of(const Arrangement& arrangement, const PinPairs& pin_pairs) {
-    std::vector<Pin> pins;
-    for (const auto& [position, item] : pin_pairs) {
-        if (item < 0 || item >= arrangement.n_items()) throw py::index_error("a pinned item is outside the items");
-        pins.push_back({position, item});
-    }
-    return pins;
+const AppliedRules& applied_rules_of(py::handle object) {
+    return py::cast<const AppliedRulesObject&>(object).applied();
 }
 
 void bind_rules(py::module_& module) {
@@ -249,12 +237,14 @@ void bind_rules(py::module_& module) {
         .def_property_readonly("columns", [](const RuleSetObject& self) { return self.rules().columns(); })
         .def_property_readonly("current", [](const RuleSetObject& self) { return self.rules().columns(true); })
         .def("check", &RuleSetObject::check, py::arg("columns"), py::arg("public_only"));
-    py::class_<ArrangementObject>(module, "Arrangement", "See mtaw_fast.kernels.native.rules.")
-        .def(py::init<std::int64_t, const py::list&, const RuleSetObject*, const py::object&>(), py::arg("n_items"),
-             py::arg("boosts"), py::arg("rules") = nullptr, py::arg("columns") = py::none())
-        .def_property_readonly("raised", &ArrangementObject::raised)
-        .def("arrange", &ArrangementObject::arrange, py::arg("ids"), py::arg("scores"), py::arg("k"), py::arg("whole"),
-             py::arg("pins"));
+    py::class_<AppliedRulesObject>(module, "AppliedRules", "See mtaw_fast.kernels.native.rules.")
+        .def(py::init<const RuleSetObject&, const ColumnsObject&, const py::object&, const MaybeArray&,
+                      const MaybeArray&, const std::vector<py::array>&>(),
+             py::arg("rules"), py::arg("columns"), py::arg("ids"), py::arg("present"), py::arg("filter"),
+             py::arg("boosts"))
+        .def_property_readonly("raised", &AppliedRulesObject::raised)
+        .def("shown_pins", &AppliedRulesObject::shown_pins, py::arg("clicks"), py::arg("excluded"), py::arg("allowed"),
+             py::arg("exclude_seen"));
 }
 
 }  // namespace mtaw
