@@ -63,9 +63,10 @@ def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
         "data set": str(record.get("name") or "unknown"),
         "fingerprint": str(record.get("fingerprint") or "unknown"),
     }
-    log = None
+    log = counts = None
     if summary is not None:
         log = summary["log"]
+        counts = None if log is None else log_rows(log, summary["items"])
         rows |= {
             "training sessions": f"{summary['train_sessions']:,}",
             "training clicks": f"{summary['train_clicks']:,}",
@@ -82,7 +83,7 @@ def data_facts(bundle: Bundle, dataset: Dataset | None) -> dict[str, Any]:
     rows |= _concentration(bundle)
     return {
         "rows": rows,
-        "log": None if log is None else log_rows(log),
+        "log": counts,
         "days": [] if log is None else day_bars(log["days"]),
         "warnings": [] if log is None else log["warnings"],
     }

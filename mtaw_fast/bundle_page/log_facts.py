@@ -11,14 +11,15 @@ import numpy as np
 _GAP_DAYS = 30  # a longer run of days without a click is no row
 
 
-def log_rows(log: Mapping[str, Any]) -> dict[str, str]:
-    """Return the counts of a log by what they count."""
+def log_rows(log: Mapping[str, Any], n_items: int) -> dict[str, str]:
+    """Return the counts of a log by what they count. n_items: in the catalog."""
     share = log["unseen_clicks"] / log["test_clicks"] if log["test_clicks"] else 0.0
     more = {
         "left_out_rows": "of types left out",
         "outside_rows": "outside --since and --until",
         "merged_clicks": "merged into a click of another type on the same item (--merge-types)",
     }
+    elsewhere = log["items"] - log["rare_items"] - n_items
     left_out = f", {log['dropped_repeats']:,} left out" if log["dropped_repeats"] else ""
     return {
         "rows": f"{log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks"
@@ -29,7 +30,8 @@ def log_rows(log: Mapping[str, Any]) -> dict[str, str]:
         f"the longest has {log['longest']:,} clicks",
         "bots": f"{log['long_sessions'] + log['burst_sessions']:,} left out: {log['long_sessions']:,} too long, "
         f"{log['burst_sessions']:,} too fast",
-        "items": f"{log['items']:,}: {log['rare_items']:,} under support",
+        "items": f"{log['items']:,}: {log['rare_items']:,} under support, {elsewhere:,} only in sessions left out or "
+        f"in the test; {n_items:,} in the catalog",
         "test clicks": f"{log['test_clicks']:,}: {share:.1%} on items that training never saw",
     }
 

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name, value in (facts | config).items():
         print(f"{name:{width}}  {_text(value)}")
     if log is not None:
-        print("\nthe log\n" + "\n".join(report_lines(log)))
+        print("\nthe log\n" + "\n".join(report_lines(log, facts["items"])))
 
 
 def dataset_facts(dataset: Dataset | StoredDataset) -> dict[str, Any]:
@@ -228,9 +228,9 @@ _WIDTH = 40  # characters of the longest bar
 _PARTS = " ▏▎▍▌▋▊▉█"  # eighths of a character
 
 
-def report_lines(log: Mapping[str, Any]) -> list[str]:
-    """Return the lines that describe a `LogReport.as_dict()`, warnings last."""
-    lines = [f"{name:12} {text}" for name, text in log_rows(log).items()]
+def report_lines(log: Mapping[str, Any], n_items: int) -> list[str]:
+    """Return the lines that describe a `LogReport.as_dict()`, warnings last. n_items: in the catalog."""
+    lines = [f"{name:12} {text}" for name, text in log_rows(log, n_items).items()]
     if log["days"]:
         lines += ["clicks per day (UTC)", *day_bars(log["days"])]
     return [*lines, *(f"warning: {text}" for text in log["warnings"])]

@@ -149,7 +149,7 @@ def run(arguments: argparse.Namespace) -> None:
         f"{facts['items']:,} items" + (f", in {facts['parts']} parts" if "parts" in facts else "")
     )
     if facts["log"]:
-        print("\n".join(report_lines(facts["log"])))
+        print("\n".join(report_lines(facts["log"], facts["items"])))
     if dataset.items is not None:
         print("\n".join(["the item table", *table_lines(dataset.preparation["items"])]))
 

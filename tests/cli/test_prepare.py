@@ -107,6 +107,21 @@ def test_prepare_tells_the_truth_about_a_log(tmp_path: Path, capsys: pytest.Capt
     assert any("a bot?" in text for text in log["warnings"])
 
 
+def test_the_items_of_a_log_add_up_to_the_catalog(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One item is rare, and one is clicked on the last day alone."""
+    rows = [
+        f"{session},{item},{1_700_000_000 + 3_600 * session + place}"
+        for session in range(100)
+        for place, item in enumerate(("a", "b", "rare" if session == 3 else "c", "late" if session > 92 else "a"))
+    ]
+    (tmp_path / "log.csv").write_text("\n".join(["session_id,item_id,timestamp", *rows]) + "\n")
+    assert main(["prepare", "clicks", f"{tmp_path}/log.csv", f"{tmp_path}/set", "--test-days", "0.3"]) == 0
+    line = "items        5: 1 under support, 1 only in sessions left out or in the test; 3 in the catalog\n"
+    assert line in capsys.readouterr().out
+    assert main(["info", f"{tmp_path}/set"]) == 0
+    assert line in capsys.readouterr().out
+
+
 def test_an_item_table_that_is_refused_leaves_no_parted_data_set(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
