@@ -31,13 +31,13 @@ from bench.harness.machine import machine_class, machine_record, usable_cores
 from bench.harness.records import commit
 from bench.harness.register import read_json_lines
 from bench.harness.report import command
-from bench.memory_reference.features import OWN
 from bench.quality.runs import ProgressLines, prepared
 from bench.quality.table import ablations as table
 from mtaw_fast.config import Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import UsageError
+from mtaw_fast.kernels.native.memory_query import feature_names
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.model.model import Model
 from mtaw_fast.storage.files import atomic_path, folder_lock
@@ -72,7 +72,7 @@ class Variant:
     learns: bool = False
 
 
-_OWN = tuple(feature.name for feature in OWN)
+_OWN = tuple(name for name in feature_names() if name.startswith("own"))
 _PAIRS = ("next_last", "next_dec", "fwd_dec", "fwd_last", "fwd_prev", "bwd_dec", "ses_dec", "ses_all", "ses_last",
           "cos_dec", "cos_all", "rec_dec", "rec_all", "aa_dec", "reached", "reach_near", "latest", "second",
           "pre")  # fmt: skip

@@ -6,11 +6,11 @@ import numpy as np
 
 from bench.harness.comparison import Floor
 from bench.harness.floors import flop_floor, read_floor, sum_of
-from bench.memory_reference.candidates import QuerySettings, query
-from bench.memory_reference.features import features
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.memory.settings import query_settings
+from tests.memory.reference.candidates import QuerySettings, query
+from tests.memory.reference.features import features
 
 RANKER_TOLERANCE = 1e-3  # float32 features and layers against float64, on the scores of candidates
 _PAIR_BYTES = 20  # of a neighbor: its id, the latest session of both, six values of 16 bits

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.memory_reference.tables import delta_rows
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
+from tests.memory.reference.tables import delta_rows
 from tests.native.builds import instruction_sets
 from tests.support.memory.logs import random_log
 from tests.support.memory.queries import delta_of, random_ranker

@@ -8,11 +8,11 @@ from math import exp, log, log1p, sqrt
 import numpy as np
 import pytest
 
-from bench.memory_reference.candidates import QuerySettings, query
-from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
+from tests.memory.reference.candidates import QuerySettings, query
+from tests.memory.reference.features import NAMES, features
 
 A, B, C, D, E = range(5)
 LOG = Sessions.from_lists([[A, B, C], [B, A], [A, C, B], [D, A, C, C]])  # E was never clicked

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.memory_reference.candidates import QuerySettings
-from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.memory_query import SessionMemory, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
+from tests.memory.reference.candidates import QuerySettings
+from tests.memory.reference.features import NAMES, features
 from tests.native.builds import instruction_sets
 from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, random_log
 from tests.support.memory.queries import Problem, ambiguous, random_dense

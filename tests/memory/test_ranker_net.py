@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.memory_reference.candidates import QuerySettings
-from bench.memory_reference.features import NAMES, features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query, rerank_topk
 from mtaw_fast.kernels.native.memory_query import Dense
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from tests.memory.reference.candidates import QuerySettings
+from tests.memory.reference.features import NAMES, features
 from tests.native.builds import instruction_sets
 from tests.support.memory.logs import random_log
 from tests.support.memory.queries import Problem, ambiguous, logits_of, random_dense, random_ranker

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.memory_reference import side as reference
-from bench.memory_reference.side import OnlineContext, Visit
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_query import Moment, QuerySettings
@@ -20,6 +18,8 @@ from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables
 from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
+from tests.memory.reference import side as reference
+from tests.memory.reference.side import OnlineContext, Visit
 from tests.memory.test_trends import ISAS, prefixes
 from tests.memory.test_trends_ranking import ranker_with_trends
 from tests.support.memory.queries import assert_ranked_by, random_dense, widened

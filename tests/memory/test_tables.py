@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.memory_reference.tables import build_reference, from_bfloat16, to_bfloat16
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_tables import (
@@ -21,6 +20,7 @@ from mtaw_fast.kernels.native.memory_tables import (
     update_tables,
 )
 from mtaw_fast.memory import MemorySettings, MemoryTables
+from tests.memory.reference.tables import build_reference, from_bfloat16, to_bfloat16
 from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
 
 ALL = MemorySettings(max_neighbors=0, max_postings=0)

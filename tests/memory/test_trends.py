@@ -7,10 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from bench.memory_reference import trends as reference
 from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.kernels.native.trends import Trends, feature_names
 from mtaw_fast.memory.trends import TrendSettings
+from tests.memory.reference import trends as reference
 from tests.native.builds import instruction_sets
 from tests.support.memory.logs import assert_same_arrays
 from tests.support.memory.trend_logs import (

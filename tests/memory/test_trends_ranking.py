@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.memory_reference.candidates import Evidence, query, ranked_first
-from bench.memory_reference.features import quick_score
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
@@ -18,6 +16,8 @@ from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.kernels.native.trends import feature_names as trend_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.trends import TrendTables
+from tests.memory.reference.candidates import Evidence, query, ranked_first
+from tests.memory.reference.features import quick_score
 from tests.native.builds import instruction_sets
 from tests.support.memory.queries import assert_ranked_by, delta_of, random_dense, random_ranker, widened
 from tests.support.memory.trend_logs import DAY, HOUR, START

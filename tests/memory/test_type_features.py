@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.memory_reference.candidates import QuerySettings
-from bench.memory_reference.types import type_features
 from mtaw_fast.data.click_types import ClickTypes, checked_types
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.memory_query import MAX_TYPES, NO_TYPE, NativeRankerNet, feature_names
 from mtaw_fast.memory import MemorySettings, MemoryTables, RankerNet
 from mtaw_fast.memory.ranker_net import type_feature_names, types_in
+from tests.memory.reference.candidates import QuerySettings
+from tests.memory.reference.types import type_features
 from tests.support.memory.queries import Problem, assert_ranked_by, random_dense, random_ranker
 from tests.support.ranking.typed_model import with_types
 

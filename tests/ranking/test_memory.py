@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.memory_reference.candidates import QuerySettings, query
-from bench.memory_reference.features import features
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
+from tests.memory.reference.candidates import QuerySettings, query
+from tests.memory.reference.features import features
 from tests.support.memory.together import TABLES, TOGETHER, A, B, C, E
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 

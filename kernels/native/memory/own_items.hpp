@@ -41,7 +41,7 @@ void list_own_items(const std::int32_t* clicks, std::int64_t n_clicks, std::int6
 //   e_near   1 if the latest own item whose row holds the candidate was last clicked with it
 //   e_own    of a candidate in the session: 1 if its latest click has it, 0.5 if only an earlier one has
 //
-// and 0 otherwise, so that a click of unknown type is neutral. bench/memory_reference/types.py has the same in Python.
+// and 0 otherwise, so that a click of unknown type is neutral. tests/memory/reference/types.py has the same in Python.
 constexpr std::int64_t kMaxTypes = 8;   // that a ranker reads; bits of a byte
 constexpr std::int64_t kTypeParts = 3;  // features a type
 

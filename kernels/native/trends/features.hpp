@@ -1,5 +1,5 @@
 // The features made from wall-clock time: names and formulas. This is the only list of them;
-// bench/memory_reference/trends.py has the same formulas in Python. A number at a name's end is a lane: item lanes 0 ..
+// tests/memory/reference/trends.py has the same formulas in Python. A number at a name's end is a lane: item lanes 0 ..
 // 6 are the half-lives in their order, pair lanes 0 .. 4 the last five of them.
 //
 // F(name, transform, shift, x): log(x + shift) for Log, x for Plain. x may use
@@ -127,7 +127,7 @@ void transform_trends(float* columns, std::int64_t count, const ColumnKernels& k
 //   i_part    2 * (the part of the own items with a category that have this one) - 1; 0 if none has one, or it has none
 //   i_age     log of the minutes since its time, + 1; without a time, since its first click
 //
-// bench/memory_reference/trends.py has the same formulas in Python.
+// tests/memory/reference/trends.py has the same formulas in Python.
 constexpr std::int64_t kMaxCategories = 4;
 constexpr std::int64_t kMaxSide = 2 * kMaxContext + 2 * kMaxCategories + 1;
 constexpr float kContextPrior = 50.0F;  // decayed clicks that popularity at large counts as, within a value

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.memory_reference.candidates import Query, QuerySettings, query
-from bench.memory_reference.features import NAMES
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense, SessionMemory
 from mtaw_fast.memory import MemoryTables, RankerNet
+from tests.memory.reference.candidates import Query, QuerySettings, query
+from tests.memory.reference.features import NAMES
 
 SCALE = 12.0
 CUT = 1e-5  # pre-scores this close may be in either order

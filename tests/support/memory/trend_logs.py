@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.memory_reference.trends import Click, OnlineTrends
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.kernels.native.trend_tables import build_trends
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.constants import OWN
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
+from tests.memory.reference.trends import Click, OnlineTrends
 
 START = 1_700_000_000_000
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 24 * 3_600_000

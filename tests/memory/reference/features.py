@@ -14,7 +14,7 @@ from math import log1p
 
 import numpy as np
 
-from bench.memory_reference.candidates import Evidence, OwnItem, Query
+from tests.memory.reference.candidates import Evidence, OwnItem, Query
 
 
 @dataclass(frozen=True, slots=True)

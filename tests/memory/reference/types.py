@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.memory_reference.candidates import Query
+from tests.memory.reference.candidates import Query
 
 
 def type_features(query: Query, types: Sequence[int] | None, n_types: int, candidates: list[int]) -> np.ndarray:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.memory_reference.trends import Click, decay_power, rounded
 from mtaw_fast.memory.trends import TrendSettings
+from tests.memory.reference.trends import Click, decay_power, rounded
 
 LANE = 4  # the half-life of clicks within a context value
 MIN_SUM = 2.0**-8  # an item's sum within a value is stored from here on, decayed to the newest click
