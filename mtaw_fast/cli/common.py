@@ -129,7 +129,8 @@ def typed_ids(texts: Sequence[str], ids: ItemIds) -> list[Any]:
         try:
             numbers.append(int(text))
         except ValueError:
-            raise UsageError(f"item {text!r:.60}: this bundle's item ids are integers") from None
+            example = next(iter(ids))
+            raise UsageError(f"item {text!r:.60}: this bundle's ids are whole numbers, such as {example}") from None
     return numbers
 
 
@@ -183,5 +184,5 @@ def rules_in(text: str | None) -> dict[str, Any] | None:
             return rule_set_of(json.loads(text)).source
         except ValueError as error:
             raise UsageError(f"--rules {shown(text, 60)} is not JSON ({error}); mend it, or name a file") from None
-    rules = read_json(Path(text), lambda reason: UsageError(f"--rules: {reason}"))
+    rules = read_json(Path(text), lambda reason: UsageError(f"--rules: {reason}; name a JSON file, or write {{..}}"))
     return rule_set_of(rules).source

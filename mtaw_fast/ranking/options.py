@@ -290,7 +290,7 @@ def rules_of(catalog: Catalog, rules: Rules) -> RuleSet | None:
     if not isinstance(rules, str):
         return rule_set_of(rules)
     if rules.lstrip().startswith("{"):
-        raise UsageError("rules: a text names kept rules; pass others as a mapping, as json.loads(text) makes")
+        raise UsageError("rules: a text names kept rules; pass others as an object (in Python, json.loads(text))")
     kept_rules = catalog.kept_rules.get(rules)
     if kept_rules is None:
         names = sorted(catalog.kept_rules)

@@ -31,6 +31,9 @@ def decoded(body: bytes, body_type: type[T]) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise invalid("invalid_request", f"{error}; see /openapi.json") from None
+        text = str(error)
+        if text.endswith("`") and " - at " not in text and issubclass(body_type, msgspec.Struct):  # an unknown field
+            text = f"{text}; the fields are {', '.join(body_type.__struct_fields__)}"
+        raise invalid("invalid_request", f"{text}; see /openapi.json") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid("invalid_json", f"the body is not JSON ({error}); send one JSON object in UTF-8") from None

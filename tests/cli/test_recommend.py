@@ -88,7 +88,7 @@ def test_a_typed_id_that_is_no_integer_is_one_line(
 ) -> None:
     save_random(tmp_path / "bundle", text=False)
     error = failure(["recommend", f"{tmp_path}/bundle", "--", "5", text], 2, capsys)
-    assert "this bundle's item ids are integers" in error
+    assert "this bundle's ids are whole numbers, such as " in error
     assert repr(text)[:60] in error
 
 

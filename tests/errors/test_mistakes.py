@@ -51,6 +51,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (ITEMS, 2, "--id COLUMN"),
         ([*ITEMS, "--id", "sku", "--availability", "stock"], 1, "--kind stock=boolean"),
         ([*RECOMMEND, "--rules", '{"limit": '], 2, "is not JSON"),
+        ([*RECOMMEND, "--rules", "price < 3"], 2, "name a JSON file, or write {..}"),
         ([*RECOMMEND, "--rules", '{"filter": "price == 1"}'], 2, "'price'"),
     ],
 )

@@ -62,6 +62,12 @@ def test_every_field_bounds_its_ids(service: Running, number: int) -> None:
             assert service.ask("POST", path, body).status == 200
 
 
+@pytest.mark.parametrize(("body", "why"), [({"session": [], "top_k": 3}, "unknown field `top_k`"), ({}, "`session`")])
+def test_the_fields_of_a_request_are_listed(service: Running, body: dict[str, Any], why: str) -> None:
+    message = refused(service.ask("POST", "/v1/recommend", body), 400, "invalid_request")
+    assert f"{why}; the fields are k, exclude, " in message
+
+
 @pytest.mark.parametrize("name", ["item", "exclude", "allow", "session_id", "search"])
 def test_every_query_parameter_bounds_its_ids(service: Running, int_service: Running, name: str) -> None:
     path = "/v1/items" if name == "search" else "/v1/similar"
