@@ -146,8 +146,8 @@ enum {
     /* Do not check the hashes of the files and that all values are finite. Opening is faster, and still safe: whatever
      * the files hold, no call reads outside them. */
     MTAW_NO_VERIFY = 1,
-    /* Map the files instead of copying them: processes share the memory. For folders that nobody writes into: if a file
-     * is cut short while it is mapped, the process gets SIGBUS. */
+    /* Map the files instead of copying them into sealed memory, which processes with one parent share. For folders that
+     * nobody writes into: if a file is cut short while it is mapped, the process gets SIGBUS. */
     MTAW_MAP = 2
 };
 

@@ -331,7 +331,7 @@ void EventLog::identify() const {
     }
     bool fits = false;
     try {
-        const FileBytes bytes(FileAccess::of_system(false), path);
+        const FileBytes bytes(FileAccess::of_system(Mapping::read), path);
         const Json about = Json::parse(bytes.view());
         const Json *const version = about.find("version"), *const name = about.find("log");
         fits = version != nullptr && version->whole() == 1 && name != nullptr && name->is(Json::Kind::text);

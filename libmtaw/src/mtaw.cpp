@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "answer.hpp"
@@ -105,12 +106,15 @@ const Recommender& recommender_of(const mtaw_recommender* recommender) {
 
 // The file system's, unless others are given.
 FileAccess access_of(const mtaw_file_methods* given, bool map) {
-    if (given == nullptr) return FileAccess::of_system(map);
+    if (given == nullptr) {
+        return FileAccess::of_system(map ? Mapping::map : Mapping::seal,
+                                     static_cast<int>(std::thread::hardware_concurrency()));
+    }
     if (given->struct_size < sizeof(mtaw_file_methods) || given->open == nullptr || given->read == nullptr ||
         given->close == nullptr) {
         throw usage("files: the methods need open, read and close, and struct_size = sizeof(mtaw_file_methods)");
     }
-    return {{given->context, given->open, given->read, given->map, given->close}, true};
+    return {{given->context, given->open, given->read, given->map, given->close}, Mapping::map};
 }
 
 // The path of a folder. An empty one would be the root.

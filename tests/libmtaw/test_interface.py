@@ -21,8 +21,6 @@ import pytest
 from mtaw_fast import __version__
 from mtaw_fast.cli import main
 from mtaw_fast.cli.config import header_file, library_file
-from mtaw_fast.config import Config
-from mtaw_fast.errors import BundleError
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.storage.tensor_file import map_tensors
 from tests.libmtaw.test_answers import saved
@@ -153,22 +151,6 @@ def test_config_says_what_to_ask_for(capsys: pytest.CaptureFixture[str]) -> None
     assert "--cflags" in capsys.readouterr().err
 
 
-def test_the_settings_have_the_package_s_defaults() -> None:
-    text = (FOLDER.parent / "kernels" / "native" / "bundle" / "manifest.hpp").read_text()
-    cpp_defaults = dict(
-        re.findall(
-            r"(?:int64_t|double) (\w+) = ([\d.]+);",
-            text[text.index("struct Settings") : text.index("struct Manifest {")],
-        )
-    )
-    names = {"d": "embedding_dim"}
-    defaults = Config().settings()
-    assert len(cpp_defaults) == 9
-    assert {name: float(value) for name, value in cpp_defaults.items()} == {
-        name: defaults[names.get(name, name)] for name in cpp_defaults
-    }
-
-
 class FileMethods(Structure):
     _fields_ = (
         ("struct_size", c_size_t), ("context", c_void_p),
@@ -204,26 +186,9 @@ def test_files_come_from_the_caller(bundle: Path) -> None:
         assert client.recommend(session, 9).equals(Recommender.load(bundle).recommend(session, 9), session)
     assert sorted(closed) == list(range(1, len(files) + 1))
     del content[b"shop/manifest.json"]
-    with pytest.raises(CallError, match=r"shop/manifest.json \(No such file") as refused:
+    with pytest.raises(CallError, match=r"shop/manifest\.json does not exist") as refused:
         Client("shop", files=methods)
     assert refused.value.status == BUNDLE
-
-
-def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    shutil.copytree(bundle, folder)
-    path = next(folder.glob("ranker-*"))
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(CallError, match=rf"{path.name} is damaged \(its SHA-256 differs\)"):
-        Client(folder)
-    path.write_bytes(data[:-8])
-    with pytest.raises(CallError, match=f"{path.name} has {len(data) - 8} bytes, not {len(data)}"):
-        Client(folder)
-    path.unlink()
-    with pytest.raises(CallError, match=rf"cannot read .*{path.name} \(No such file"):
-        Client(folder)
 
 
 @pytest.mark.parametrize("kind", ["memory", "times"])
@@ -236,18 +201,6 @@ def test_a_ranker_of_other_features_is_refused(tmp_path: Path, kind: str) -> Non
         CallError, match=r"ranker-\w+\.safetensors: its features are not this release's; retrain the bundle$"
     ):
         Client(folder)
-
-
-@pytest.mark.parametrize("part", ["memory", "trends"])
-def test_tables_of_another_layout_are_refused_as_in_python(tmp_path: Path, part: str) -> None:
-    folder = saved(tmp_path / "bundle", "times")
-    arrays = {name: array.copy() for name, array in map_tensors(next(folder.glob(f"{part}-*"))).items()}
-    arrays["settings"][0] = 2  # as pages with sessions had
-    replace_part(folder, part, arrays)
-    with pytest.raises(CallError, match=r"its layout is not 1; train, or export, again$"):
-        Client(folder)
-    with pytest.raises(BundleError, match=r"its layout is 2, not 1; train, or export, again$"):
-        Recommender.load(folder)
 
 
 def test_a_wrong_instruction_set_is_no_fault_of_the_bundle(bundle: Path) -> None:
@@ -263,7 +216,7 @@ def test_a_wrong_instruction_set_is_no_fault_of_the_bundle(bundle: Path) -> None
 def test_a_manifest_has_a_largest_size(bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
     edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(note="x" * (1 << 20)))
-    with pytest.raises(CallError, match=r"manifest.json has \d+ bytes, a manifest at most 1048576") as refused:
+    with pytest.raises(CallError, match=r"manifest.json has [0-9,]+ bytes, a manifest at most 1,048,576") as refused:
         Client(tmp_path / "bundle")
     assert refused.value.status == BUNDLE
 
@@ -290,11 +243,3 @@ def test_calls_that_end_early_leave_nothing_open_or_marked(name: str, bundle: Pa
     assert printed(tmp_path / "program", bundle, tmp_path / "log", *timed) == "ok\n"
     stored = (tmp_path / "log" / "events-0000000000.log").read_text()
     assert stored.count('"item"') == 1, "an append that ended with MTAW_NO_MEMORY stored its event"
-
-
-@pytest.mark.parametrize("version", [2, 5])
-def test_another_format_is_refused(bundle: Path, tmp_path: Path, version: int) -> None:
-    shutil.copytree(bundle, tmp_path / "bundle")
-    edit_manifest(tmp_path / "bundle", lambda manifest: manifest.update(format_version=version))
-    with pytest.raises(CallError, match=r"another bundle format than 3 or 4.*; upgrade libmtaw or retrain"):
-        Client(tmp_path / "bundle")

@@ -4,16 +4,13 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "bundle/content.hpp"
 #include "bundle/failure.hpp"
-#include "bundle/sha256.hpp"
+#include "bundle/learned.hpp"
 
 namespace mtaw {
 namespace {
 
-constexpr std::uint64_t kMaxManifest = 1 << 20;  // bytes
-constexpr int kAttempts = 5;                     // if the bundle is replaced while it is read, the read starts again
-constexpr const char* kServed[] = {"weights", "catalog", "items",   "popularity", "scan",   "memory",
-                                   "ranker",  "trends",  "context", "item_table", "learned"};
 constexpr std::int64_t kCheckedRows = 4096;  // rows: in a part of another model nearly every row differs
 
 bool is_finite(const float* values, std::int64_t count) {
@@ -24,72 +21,48 @@ bool is_finite(const float* values, std::int64_t count) {
 
 }  // namespace
 
-std::shared_ptr<const Bundle> Bundle::open(const std::string& folder, const FileAccess& access, bool verify) {
-    std::string previous_manifest;
-    for (int attempt = 0;; ++attempt) {
-        const std::string path = folder + "/" + kManifest;
-        if (const std::uint64_t size = OpenFile(access, path, std::nullopt).size(); size > kMaxManifest) {
-            throw bundle_error(path + " has " + std::to_string(size) + " bytes, a manifest at most " +
-                               std::to_string(kMaxManifest) + "; do not trust this bundle");
-        }
-        const FileBytes bytes(access, path);
-        const std::string text(bytes.view());
-        Manifest manifest = Manifest::read(bytes, folder);
-        try {
-            return std::shared_ptr<const Bundle>(new Bundle(std::move(manifest), folder, access, verify));
-        } catch (const BundleError&) {
-            if (attempt == kAttempts || text == previous_manifest) throw;
-        }
-        previous_manifest = text;  // once more: another manifest may be there by now
-    }
-}
-
-Bundle::Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify)
-    : manifest_(std::move(manifest)) {
-    open_files(folder, access, verify);
+Bundle::Bundle(Manifest manifest, const std::string& folder, std::string text, Files files, bool verify, Keep keep)
+    : manifest_(std::move(manifest)), text_(std::move(text)), files_(std::move(files)) {
     try {
+        if (has("memory") != has("ranker")) {
+            throw bundle_error(folder + ": a '" + (has("memory") ? "memory" : "ranker") + "' without its '" +
+                               (has("memory") ? "ranker" : "memory") + "' can rank nothing; retrain the bundle");
+        }
         ids_ = read_ids(file("items"), size(), verify);
         read_popularity(verify);
         read_embedding();
         read_rows();
         make_encoder(verify);
-        make_scanner(verify);
-        if (verify && has("catalog")) check_rows();
-        if (has("memory") != has("ranker"))
-            throw bundle_error(
-                folder +
-                ": a memory without its ranker, or a ranker without its memory, can rank nothing; retrain the bundle");
+        make_scanner(verify, keep);
         if (has("item_table")) items_.emplace(file("item_table"), size());
+        if (has("memory")) make_ranker();
+        if ((ranker_ != nullptr && ranker_->has_trends()) != has("trends"))
+            throw bundle_error(folder + ": its ranker and its trends do not belong together; retrain the bundle");
+        if (has("trends")) make_trends();
         if (has("memory")) {
-            make_ranker();
-            if (ranker_->has_trends() != has("trends"))
-                throw bundle_error(folder + ": its ranker and its trends do not belong together; retrain the bundle");
-            if (has("trends")) make_trends();
             make_memory();
             make_content();
         }
         read_context();
+        check_unranked();
         mark_unavailable();
     } catch (const std::logic_error& error) {  // of the core's own checks
-        throw bundle_error(folder + ": " + error.what() + kRetrain);
+        const std::string reason = folder + ": " + error.what();
+        throw bundle_error(reason.find(';') == std::string::npos ? reason + kRetrain : reason);
+    }
+    if (keep == Keep::ranking) {  // they can be large, and no ranking reads more of them
+        for (const char* const part : {"learned", "times", "types", "content"}) files_.erase(part);
     }
 }
 
-void Bundle::open_files(const std::string& folder, const FileAccess& access, bool verify) {
-    for (const auto& [part, entry] : manifest_.files) {
-        const std::string path = folder + "/" + entry.name;
-        const bool served = std::find(std::begin(kServed), std::end(kServed), part) != std::end(kServed);
-        std::string digest;
-        if (served) {
-            TensorFile::check_length(access, path, entry.size);
-            FileBytes bytes(access, path, entry.size);
-            if (verify) digest = sha256_of(bytes.data(), bytes.size());
-            if (!verify || digest == entry.sha256) files_[part] = std::make_unique<TensorFile>(std::move(bytes));
-        } else {
-            digest = hash_of_file(access, path, entry.size, verify);
-        }
-        if (verify && digest != entry.sha256) throw bundle_error(path + " is damaged (its SHA-256 differs)" + kRetrain);
-    }
+// The parts that no ranking of libmtaw reads, or only at load.
+void Bundle::check_unranked() const {
+    const std::int64_t n_sessions = has_memory() ? tables_.n_sessions : 0;
+    const std::int64_t n_clicks = has_memory() ? file("memory").length("session_items") : 0;
+    if (has("times")) file("times").get<std::int64_t>("times", {n_clicks});
+    if (has("types")) file("types").get<std::uint8_t>("types", {n_clicks});
+    if (has("content")) check_content(file("content"), manifest_.settings.d);
+    if (has("learned")) check_learned(file("learned"), size(), n_sessions);
 }
 
 void Bundle::read_popularity(bool verify) {
@@ -112,6 +85,12 @@ void Bundle::make_encoder(bool verify) {
     const TensorFile& from = file("weights");
     const Settings& settings = manifest_.settings;
     const std::int64_t d = settings.d;
+    std::vector<std::string_view> names = {"item_embedding", "position_embedding", "itl_query_weight",
+                                           "itl_query_bias", "ffn_in_weight",      "ffn_in_bias",
+                                           "ffn_out_weight", "ffn_out_bias",       "norm_weight",
+                                           "norm_bias",      "iel_query_weight",   "iel_query_bias"};
+    if (settings.recent_weight > 0) names.emplace_back("recent");
+    from.check_names(names);
     const auto matrix = [&](const char* name) { return from.get<float>(name, {d, d}); };
     const auto vector = [&](const char* name) { return from.get<float>(name, {d}); };
     EncoderWeights weights{
@@ -156,16 +135,23 @@ void Bundle::make_encoder(bool verify) {
     encoder_.emplace(weights);
 }
 
-void Bundle::make_scanner(bool verify) {
+void Bundle::make_scanner(bool verify, Keep keep) {
     constexpr std::int64_t kLarge = std::int64_t{1} << 25;  // as kernels/native/scan.py
     constexpr double kLargestExponent = 256;
     const std::int64_t n = size(), d = manifest_.settings.d;
-    if (verify && has("catalog") && !is_finite(rows_, n * d)) {
-        throw bundle_error(file("catalog").bytes().path() + ": 'catalog' has a value that is not finite" + kRetrain);
+    if ((verify || !has("scan")) && !is_finite(rows_, n * d)) {
+        throw bundle_error(file(has("catalog") ? "catalog" : "weights").bytes().path() +
+                           ": the catalog has a value that is not finite" + kRetrain);
     }
+    if (verify && has("catalog")) check_rows();
     ScanCatalog catalog{rows_, nullptr, n, d, {}};
     if (has("scan")) {
         const TensorFile& from = file("scan");
+        if (from.has("low_blocks")) {
+            from.check_names({"half_blocks", "low_blocks", "summary"});
+        } else {
+            from.check_names({"blocks", "summary"});
+        }
         const double* const summary = from.get<double>("summary", {8});
         if (summary[0] != 1 || summary[1] != static_cast<double>(n) || summary[2] != static_cast<double>(d) ||
             !(std::abs(summary[3]) < kLargestExponent && summary[3] == std::floor(summary[3]))) {
@@ -181,7 +167,8 @@ void Bundle::make_scanner(bool verify) {
         }
     }
     constexpr auto kFloat = static_cast<std::int64_t>(sizeof(float));
-    if (n * d >= kLarge && catalog.low_blocks == nullptr) {
+    if (keep == Keep::all && !has("scan")) return;  // Python makes the codes that its index reads
+    if (keep == Keep::ranking && n * d >= kLarge && catalog.low_blocks == nullptr) {
         // The bundle stores no codes, or whole ones.
         made_half_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
         made_low_blocks_ = AlignedFloats(block_count(n) * half_block_bytes(d) / kFloat);
@@ -238,12 +225,7 @@ void Bundle::mark_by_log(std::vector<char>& unavailable) const {
     for (const char* const name : {"removed", "hidden"}) {
         const std::int64_t count = from.length(name);
         const auto* const items = from.get<std::int32_t>(name, {count});
-        for (std::int64_t i = 0; i < count; ++i) {
-            if (items[i] < 0 || items[i] >= size())
-                throw bundle_error(from.bytes().path() + ": '" + name + "' has an item that is not in the catalog" +
-                                   kRetrain);
-            unavailable[static_cast<std::size_t>(items[i])] = 1;
-        }
+        for (std::int64_t i = 0; i < count; ++i) unavailable[static_cast<std::size_t>(items[i])] = 1;
     }
 }
 
@@ -253,10 +235,7 @@ void Bundle::mark_unavailable() {
     std::vector<std::uint8_t> bits(static_cast<std::size_t>((size() + 7) / 8), 0);
     std::vector<char> unavailable(static_cast<std::size_t>(size()), 0);
     if (items_) mark_by_table(unavailable);
-    if (has("learned")) {
-        mark_by_log(unavailable);
-        files_.erase("learned");  // it can be large, and nothing else of it is read
-    }
+    if (has("learned")) mark_by_log(unavailable);
     n_eligible_ = std::count(unavailable.begin(), unavailable.end(), 0);
     if (n_eligible_ == size()) return;
     for (std::size_t i = 0; i < unavailable.size(); ++i) {

@@ -35,10 +35,16 @@ struct ContextColumns {
 // Immutable: any number of threads may use it at once.
 class Bundle {
    public:
+    using Files = std::map<std::string, std::shared_ptr<const TensorFile>, std::less<>>;
+    enum class Keep { ranking, all };  // of the files
+
     // Throws BundleError, std::bad_alloc.
-    static std::shared_ptr<const Bundle> open(const std::string& folder, const FileAccess& access, bool verify);
+    static std::shared_ptr<const Bundle> open(const std::string& folder, const FileAccess& access, bool verify,
+                                              Keep keep = Keep::ranking);
 
     const Manifest& manifest() const { return manifest_; }
+    const std::string& manifest_text() const { return text_; }
+    const Files& files() const { return files_; }  // by part
     const IdTable& ids() const { return ids_; }
     const Scanner& scanner() const { return *scanner_; }
     const Encoder& encoder() const { return *encoder_; }
@@ -59,19 +65,21 @@ class Bundle {
     std::int64_t n_eligible() const { return n_eligible_; }
     const std::uint8_t* present() const { return present_.empty() ? nullptr : present_.data(); }
     bool is_unavailable(std::int32_t item) const { return !present_.empty() && !has_bit(present_.data(), item); }
+    const float* embedding() const { return embedding_; }               // [size, d]
+    const float* rows() const { return rows_; }                         // [size, d] of length 1
     const std::int64_t* popularity() const { return popularity_; }      // [size]
     const std::int32_t* most_clicked() const { return most_clicked_; }  // [size], unavailable ones too
 
    private:
-    Bundle(Manifest manifest, const std::string& folder, const FileAccess& access, bool verify);
+    Bundle(Manifest manifest, const std::string& folder, std::string text, Files files, bool verify, Keep keep);
 
     const TensorFile& file(const char* part) const { return *files_.at(part); }
     bool has(const char* part) const { return files_.contains(part); }
-    void open_files(const std::string& folder, const FileAccess& access, bool verify);
+    static Files open_files(const Manifest& manifest, const std::string& folder, const FileAccess& access, bool verify);
     void read_embedding();
     void read_rows();
     void make_encoder(bool verify);
-    void make_scanner(bool verify);
+    void make_scanner(bool verify, Keep keep);
     void check_rows() const;
     void read_popularity(bool verify);
     void make_memory();
@@ -80,12 +88,14 @@ class Bundle {
     void make_trends();
     void make_content();
     void read_context();
+    void check_unranked() const;
     void mark_by_table(std::vector<char>& unavailable) const;
     void mark_by_log(std::vector<char>& unavailable) const;
     void mark_unavailable();
 
     Manifest manifest_;
-    std::map<std::string, std::unique_ptr<TensorFile>, std::less<>> files_;
+    std::string text_;
+    Files files_;
     IdTable ids_;
     const std::int64_t* popularity_ = nullptr;
     const std::int32_t* most_clicked_ = nullptr;

@@ -14,4 +14,10 @@ std::string reason_of_system(int error) {
 #endif
 }
 
+std::string with_commas(std::uint64_t number) {
+    std::string text = std::to_string(number);
+    for (std::size_t end = text.size(); end > 3;) text.insert(end -= 3, ",");
+    return text;
+}
+
 }  // namespace mtaw

@@ -21,27 +21,14 @@ namespace {
 
 struct SystemFile {
     int descriptor;
-    std::size_t size;
+    struct stat status;  // when it was opened
     void* mapped;
 };
 
 int open_file(void*, const char* path, void** file, std::uint64_t* size) {
     // Not blocking: a pipe would wait for a writer forever.
-    auto system_file = std::make_unique<SystemFile>();
     const int descriptor = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (descriptor < 0) return errno;
-    struct stat status{};
-    int failed = fstat(descriptor, &status) != 0 ? errno : 0;
-    if (failed == 0 && !S_ISREG(status.st_mode)) failed = EINVAL;
-    if (failed != 0) {
-        ::close(descriptor);
-        return failed;
-    }
-    *size = static_cast<std::uint64_t>(status.st_size);
-    system_file->descriptor = descriptor;
-    system_file->size = static_cast<std::size_t>(status.st_size);
-    *file = system_file.release();
-    return 0;
+    return descriptor < 0 ? errno : file_of_descriptor(descriptor, file, size);
 }
 
 int read_file(void*, void* file, std::uint64_t offset, void* buffer, std::size_t size) {
@@ -58,8 +45,9 @@ int read_file(void*, void* file, std::uint64_t offset, void* buffer, std::size_t
 
 const void* map_file(void*, void* file) {
     auto* const system_file = static_cast<SystemFile*>(file);
-    if (system_file->size == 0) return nullptr;
-    void* const mapped = mmap(nullptr, system_file->size, PROT_READ, MAP_SHARED, system_file->descriptor, 0);
+    const auto size = static_cast<std::size_t>(system_file->status.st_size);
+    if (size == 0) return nullptr;
+    void* const mapped = mmap(nullptr, size, PROT_READ, MAP_SHARED, system_file->descriptor, 0);
     if (mapped == MAP_FAILED) return nullptr;
     system_file->mapped = mapped;
     return mapped;
@@ -67,39 +55,89 @@ const void* map_file(void*, void* file) {
 
 void close_file(void*, void* file) {
     auto* const system_file = static_cast<SystemFile*>(file);
-    if (system_file->mapped != nullptr) munmap(system_file->mapped, system_file->size);
+    if (system_file->mapped != nullptr)
+        munmap(system_file->mapped, static_cast<std::size_t>(system_file->status.st_size));
     ::close(system_file->descriptor);
     delete system_file;
 }
 
-std::string reason_of(int error) { return error == EINVAL ? "it is not a regular file" : reason_of_system(error); }
-
 }  // namespace
 
-FileAccess FileAccess::of_system(bool map) { return {{nullptr, open_file, read_file, map_file, close_file}, map}; }
+void refuse_to_read(const std::string& path, int error) {
+    if (error == ENOENT) throw bundle_error(path + " is missing; restore it or make it again", error);
+    if (error == EINVAL) throw bundle_error(path + " is not a regular file; restore it or make it again");
+    throw bundle_error("cannot read " + path + ": " + reason_of_system(error) + "; restore it or make it again", error);
+}
 
-OpenFile::OpenFile(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size)
-    : methods_(access.methods), path_(path) {
-    const int failed = methods_.open(methods_.context, path.c_str(), &file_, &size_);
-    if (failed != 0)
-        throw bundle_error("cannot read " + path + " (" + reason_of(failed) + "); restore it or make it again");
+int file_of_descriptor(int descriptor, void** file, std::uint64_t* size) {
+    auto* const system_file = new (std::nothrow) SystemFile{descriptor, {}, nullptr};
+    int failed = system_file == nullptr ? ENOMEM : fstat(descriptor, &system_file->status) != 0 ? errno : 0;
+    if (failed == 0 && !S_ISREG(system_file->status.st_mode)) failed = EINVAL;
+    if (failed != 0) {
+        ::close(descriptor);
+        delete system_file;
+        if (failed == ENOMEM) throw std::bad_alloc();
+        return failed;
+    }
+    *size = static_cast<std::uint64_t>(system_file->status.st_size);
+    *file = system_file;
+    return 0;
+}
+
+FileAccess FileAccess::of_system(Mapping mapping, int threads) {
+    return {{nullptr, open_file, read_file, map_file, close_file}, mapping, threads, true};
+}
+
+std::string FileAccess::identity(const std::string& path) {
+    struct stat status{};
+    if (stat(path.c_str(), &status) != 0) return {};
+    return std::to_string(status.st_ino) + " " + std::to_string(status.st_mtim.tv_sec) + " " +
+           std::to_string(status.st_mtim.tv_nsec);
+}
+
+OpenFile::OpenFile(const FileAccess& access, std::string path, std::optional<std::uint64_t> size)
+    : methods_(access.methods), path_(std::move(path)) {
+    const int failed = methods_.open(methods_.context, path_.c_str(), &file_, &size_);
+    if (failed != 0) refuse_to_read(path_, failed);
     if (!size || *size == size_) return;
     methods_.close(methods_.context, file_);
-    throw bundle_error(path + " has " + std::to_string(size_) + " bytes, not " + std::to_string(*size) + kRetrain);
+    throw bundle_error(path_ + " is damaged: it has " + with_commas(size_) + " bytes, not " + with_commas(*size) +
+                       "; restore it or make it again");
 }
 
 void OpenFile::read(std::uint64_t offset, void* buffer, std::size_t size) const {
     const int failed = methods_.read(methods_.context, file_, offset, buffer, size);
-    if (failed != 0)
-        throw bundle_error("cannot read " + path_ + " (" + reason_of(failed) + "); restore it or make it again");
+    if (failed != 0) refuse_to_read(path_, failed);
 }
 
-FileBytes::FileBytes(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size)
-    : path_(path) {
-    auto file = std::make_unique<OpenFile>(access, path, size);
+std::shared_ptr<const SealedCopy> OpenFile::seal() const {
+    const auto* const system_file = static_cast<const SystemFile*>(file_);
+    return SealedCopy::of(system_file->descriptor, system_file->status, path_);
+}
+
+int OpenFile::hash(char* digits) const {
+    std::uint8_t buffer[1 << 16];
+    Sha256 hash;
+    for (std::uint64_t done = 0; done < size_;) {
+        const auto n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(sizeof buffer, size_ - done));
+        if (const int failed = methods_.read(methods_.context, file_, done, buffer, n_bytes); failed != 0)
+            return failed;
+        hash.add(buffer, n_bytes);
+        done += n_bytes;
+    }
+    hash.write_hex(digits);
+    return 0;
+}
+
+FileBytes::FileBytes(const FileAccess& access, std::unique_ptr<OpenFile> file) : path_(file->path()) {
     if (file->size() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) / 2) throw std::bad_alloc();
     size_ = static_cast<std::size_t>(file->size());
-    const void* const mapped = access.map && size_ > 0 ? file->map() : nullptr;
+    if (access.mapping == Mapping::seal && size_ > 0 && SealedCopy::is_supported()) {
+        sealed_ = file->seal();
+        data_ = sealed_->data();
+        return;
+    }
+    const void* const mapped = access.mapping == Mapping::map && size_ > 0 ? file->map() : nullptr;
     if (mapped != nullptr && reinterpret_cast<std::uintptr_t>(mapped) % 64 == 0) {
         data_ = static_cast<const std::uint8_t*>(mapped);
         mapped_ = std::move(file);
@@ -108,21 +146,6 @@ FileBytes::FileBytes(const FileAccess& access, const std::string& path, std::opt
     copy_ = AlignedFloats(static_cast<std::int64_t>((size_ + sizeof(float) - 1) / sizeof(float)));
     data_ = reinterpret_cast<const std::uint8_t*>(copy_.data());
     file->read(0, copy_.data(), size_);
-}
-
-std::string hash_of_file(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size,
-                         bool hashed) {
-    const OpenFile file(access, path, size);
-    if (!hashed) return {};
-    std::vector<std::uint8_t> buffer(std::size_t{1} << 20);
-    Sha256 hash;
-    for (std::uint64_t done = 0; done < file.size();) {
-        const auto n_bytes = static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), file.size() - done));
-        file.read(done, buffer.data(), n_bytes);
-        hash.add(buffer.data(), n_bytes);
-        done += n_bytes;
-    }
-    return hash.hex();
 }
 
 }  // namespace mtaw

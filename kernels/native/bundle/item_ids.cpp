@@ -49,11 +49,13 @@ void check_utf8(const TensorFile& file, std::string_view blob, const std::int64_
 
 IdTable read_ids(const TensorFile& file, std::int64_t n_items, bool verify) {
     if (!file.has("blob")) {
+        file.check_names({"values", "sorted", "order"});
         const Numbers numbers{file.get<std::int64_t>("values", {n_items}), file.get<std::int64_t>("sorted", {n_items}),
                               file.get<std::int32_t>("order", {n_items})};
         check_numbers(file, numbers, n_items, verify);
         return IdTable::of_ints(numbers.values, numbers.sorted, numbers.order, n_items);
     }
+    file.check_names({"blob", "offsets", "slots"});
     const std::string_view blob = file.text("blob");
     const auto* const offsets = file.get<std::int64_t>("offsets", {n_items + 1});
     try {

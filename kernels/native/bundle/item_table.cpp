@@ -84,10 +84,27 @@ Column column_of(const TensorFile& file, const std::string& prefix, std::string 
     return column;
 }
 
-const std::string& text_of(const TensorFile& file, const Json& about, const char* name) {
+const Json& member(const TensorFile& file, const Json& about, const char* name, Json::Kind kind) {
     const Json* const found = about.find(name);
-    if (found == nullptr || !found->is(Json::Kind::text)) damaged_table(file, name);
-    return found->text();
+    if (found == nullptr || !found->is(kind)) damaged_table(file, name);
+    return *found;
+}
+
+const std::string& text_of(const TensorFile& file, const Json& about, const char* name) {
+    return member(file, about, name, Json::Kind::text).text();
+}
+
+void whole_of(const TensorFile& file, const Json& about, const char* name) {
+    if (!member(file, about, name, Json::Kind::number).whole()) damaged_table(file, name);
+}
+
+// Item ids, texts or numbers.
+const std::vector<Json>& ids_of(const TensorFile& file, const Json& about, const char* name) {
+    const std::vector<Json>& ids = member(file, about, name, Json::Kind::list).list();
+    for (const Json& id : ids) {
+        if (!id.is(Json::Kind::text) && !id.whole()) damaged_table(file, name);
+    }
+    return ids;
 }
 
 }  // namespace
@@ -100,8 +117,8 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
         damaged_table(file, error.what());
     }
     const Json *const layout = about.find("layout"), *const rows = about.find("n_rows"),
-                      *const columns = about.find("columns");
-    if (layout == nullptr || layout->whole() != 1) damaged_table(file, "its layout is not 1; upgrade libmtaw");
+                      *const columns = about.find("columns"), *const changed = about.find("changed");
+    if (layout == nullptr || layout->whole() != 1) damaged_table(file, "its layout is not 1; upgrade mtaw-fast");
     if (rows == nullptr || rows->whole() != n_items)
         damaged_table(file, "it is not of " + std::to_string(n_items) + " items");
     if (columns == nullptr || !columns->is(Json::Kind::list)) damaged_table(file, "columns");
@@ -110,16 +127,37 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
         const std::string& kind = text_of(file, entry, "kind");
         const std::optional<ColumnKind> found = column_kind_of(kind);
         if (!found) damaged_table(file, "a column of kind " + shown(kind));
-        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", text_of(file, entry, "name"), *found));
-        if (columns_.back().n_rows != n_items) damaged_table(file, "rows of " + shown(columns_.back().name));
+        const std::string& name = text_of(file, entry, "name");
+        member(file, entry, "public", Json::Kind::boolean);
+        whole_of(file, entry, "version");
+        if (find_column(columns_, name) != nullptr) damaged_table(file, "two columns " + shown(name));
+        columns_.push_back(column_of(file, "rows/" + std::to_string(at) + "/", name, *found));
+        if (columns_.back().n_rows != n_items) damaged_table(file, "rows of " + shown(name));
     }
-    const Json *const available = about.find("availability"), *const hidden = about.find("hidden");
-    if (available != nullptr && available->is(Json::Kind::text)) {
-        availability_ = find_column(columns_, available->text());
+    whole_of(file, about, "version");
+    whole_of(file, about, "made");
+    if (changed != nullptr) whole_of(file, about, "changed");
+    check_waiting(file, about);
+    const Json* const available = about.find("availability");
+    if (available == nullptr) damaged_table(file, "availability");
+    if (!available->is(Json::Kind::null)) {
+        availability_ = find_column(columns_, text_of(file, about, "availability"));
         if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged_table(file, "availability");
     }
-    if (hidden != nullptr) hidden_ = hidden->list();
-    if (const Json* const rules = about.find("rules")) rules_ = *rules;
+    hidden_ = ids_of(file, about, "hidden");
+    rules_ = member(file, about, "rules", Json::Kind::object);
+}
+
+// The rows of ids that the catalog does not know yet.
+void ItemTable::check_waiting(const TensorFile& file, const Json& about) const {
+    const auto count = static_cast<std::int64_t>(ids_of(file, about, "waiting").size());
+    for (const Json& name : member(file, about, "waiting_columns", Json::Kind::list).list()) {
+        const Column* const column = find_column(columns_, name.text());
+        if (column == nullptr) damaged_table(file, "waiting_columns");
+        const std::string prefix = "waiting/" + std::to_string(column - columns_.data()) + "/";
+        if (column_of(file, prefix, column->name, column->kind).n_rows != count)
+            damaged_table(file, "waiting rows of " + shown(column->name));
+    }
 }
 
 }  // namespace mtaw

@@ -24,6 +24,8 @@ class ItemTable {
     const Json& rules() const { return rules_; }
 
    private:
+    void check_waiting(const TensorFile& file, const Json& about) const;
+
     Columns columns_;
     const Column* availability_ = nullptr;
     std::vector<Json> hidden_;

@@ -24,55 +24,6 @@ bool is_plain(const std::string& name) {
                        [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
-class SettingsReader {
-   public:
-    SettingsReader(const Json& config, const std::string& where) : config_(config), where_(where) {}
-
-    void read(const char* group, const char* name, std::int64_t minimum, std::int64_t maximum,
-              std::int64_t& value) const {
-        const Json* const found = setting(group, name);
-        if (found == nullptr) return;
-        const std::optional<std::int64_t> whole = found->whole();
-        if (!whole || *whole < minimum || *whole > maximum) refuse(name);
-        value = *whole;
-    }
-    void read(const char* group, const char* name, double above, double maximum, double& value) const {
-        const Json* const found = setting(group, name);
-        if (found == nullptr) return;
-        value = found->number();
-        if (!(value > above && value <= maximum)) refuse(name);
-    }
-
-   private:
-    const Json* setting(const char* group, const char* name) const {
-        const Json* const settings = config_.find(group);
-        return settings == nullptr ? nullptr : settings->find(name);
-    }
-    [[noreturn]] void refuse(const char* name) const {
-        throw bundle_error(where_ + ": the setting " + name +
-                           " is out of range; upgrade libmtaw or retrain the bundle");
-    }
-
-    const Json& config_;
-    const std::string& where_;
-};
-
-Settings settings_of(const Json& config, const std::string& where) {
-    constexpr std::int64_t kMax = std::numeric_limits<std::int32_t>::max();
-    const SettingsReader reader(config, where);
-    Settings found;
-    reader.read("model", "embedding_dim", 1, 1 << 14, found.d);
-    reader.read("model", "max_positions", 1, kMax, found.max_positions);
-    reader.read("model", "max_session_length", 1, 512, found.max_session_length);
-    reader.read("model", "scale", 0.0, 40.0, found.scale);
-    reader.read("model", "recent_weight", -1e-300, 100.0, found.recent_weight);
-    reader.read("memory", "cooccurrence_candidates", 1, 1 << 16, found.cooccurrence_candidates);
-    reader.read("memory", "dense_candidates", 0, 1000, found.dense_candidates);
-    reader.read("memory", "trend_candidates", 1, 1000, found.trend_candidates);
-    reader.read("memory", "ranked_candidates", 0, 1 << 16, found.ranked_candidates);
-    return found;
-}
-
 }  // namespace
 
 Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
@@ -94,21 +45,27 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     const Json* const version = json.find("format_version");
     manifest.format = version == nullptr ? 0 : version->whole().value_or(0);
     if (manifest.format != kFormat && manifest.format != kCompactFormat) {
-        throw bundle_error(
-            folder +
-            " has another bundle format than 3 or 4, which this release reads; upgrade libmtaw or retrain the bundle");
+        const std::string stated = version == nullptr                ? "null"
+                                   : version->is(Json::Kind::number) ? version->text()
+                                                                     : shown(version->text());
+        const std::string reason = folder + " has bundle format " + stated.substr(0, 40) +
+                                   ", this release reads 3 and 4; upgrade mtaw-fast or retrain the bundle";
+        if (manifest.format > kCompactFormat) throw LaterFormatError(reason);
+        throw bundle_error(reason);
     }
     const Json *const n_items = json.find("n_items"), *const d = json.find("d"), *const config = json.find("config"),
                       *const files = json.find("files");
-    if (n_items == nullptr || d == nullptr || config == nullptr || files == nullptr ||
-        !config->is(Json::Kind::object) || !files->is(Json::Kind::object)) {
-        throw damaged("n_items, d, config or files is missing");
+    for (const char* const name : {"config", "files", "metrics", "dataset"}) {
+        if (const Json* const found = json.find(name); found == nullptr || !found->is(Json::Kind::object))
+            throw damaged(std::string("it has no ") + name);
     }
-    manifest.settings = settings_of(*config, where);
+    if (n_items == nullptr || d == nullptr) throw damaged("n_items or d is missing");
+    manifest.settings = Settings::read(*config, where);
     manifest.n_items = n_items->whole().value_or(0);
     if (manifest.n_items < 1 || manifest.n_items > std::numeric_limits<std::int32_t>::max() ||
         d->whole() != manifest.settings.d) {
-        throw bundle_error(where + " contradicts itself (n_items, d); retrain the bundle");
+        throw bundle_error(where + " contradicts itself (n_items " + n_items->text().substr(0, 40) + ", d " +
+                           d->text().substr(0, 40) + "); retrain the bundle");
     }
     for (const auto& [part, entry] : files->members()) {
         const Json *const name = entry.find("file"), *const digest = entry.find("sha256"),

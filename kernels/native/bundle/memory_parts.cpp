@@ -7,6 +7,7 @@
 #include "bundle/bundle.hpp"
 #include "bundle/failure.hpp"
 #include "memory/tables.hpp"
+#include "text/utf8.hpp"
 #include "trends/tables.hpp"
 
 namespace mtaw {
@@ -58,13 +59,16 @@ std::vector<std::string> side_names(const std::vector<std::string>& context, con
 
 void Bundle::make_memory() {
     const TensorFile& from = file("memory");
+    from.check_names({"row_offsets", "neighbors", "latest", "values", "totals", "counts", "post_offsets", "postings",
+                      "session_offsets", "session_items", "settings"});
     const double* const setting_values = from.get<double>("settings", {8});
     if (setting_values[0] != kTablesLayout)
         throw bundle_error(from.bytes().path() + ": its layout is not 1; train, or export, again");
     MemorySettings settings{checked_count(from, setting_values[1], 1), checked_count(from, setting_values[2], 1),
                             setting_values[4], checked_count(from, setting_values[5], 0),
                             checked_count(from, setting_values[6], 0)};
-    if (!(settings.recency > 0 && std::isfinite(settings.recency))) {
+    const auto is_positive = [](double value) { return value > 0 && std::isfinite(value); };
+    if (!is_positive(settings.recency) || !is_positive(setting_values[3])) {
         throw bundle_error(from.bytes().path() + ": the setting recency is out of range" + kRetrain);
     }
     if (setting_values[7] != 0) settings.once_from = checked_count(from, setting_values[7] - 1, 0);
@@ -104,6 +108,9 @@ void Bundle::read_tables(const TensorFile& from, const MemorySettings& settings)
 
 void Bundle::make_ranker() {
     const TensorFile& from = file("ranker");
+    from.check_names({"mean", "scale", "linear", "w1", "b1", "w2", "b2", "w3", "bias", "features"});
+    if (!is_utf8(from.text("features")))
+        throw bundle_error(from.bytes().path() + ": the feature names are damaged" + kRetrain);
     const std::vector<std::string> feature_names = lines_of(from.text("features"));
     types_ = columns_with_prefix(feature_names, "e_last_");
     const auto n_types = static_cast<std::int64_t>(types_.size());
@@ -152,6 +159,8 @@ void Bundle::make_ranker() {
 void Bundle::make_trends() {
     constexpr double kHour = 3'600'000;
     const TensorFile& from = file("trends");
+    from.check_names({"row_offsets", "neighbors", "values", "totals", "counts", "times", "sums", "clock", "settings"},
+                     {"context_sizes", "context_offsets", "context_values", "context_sums", "context_totals"});
     const double* const setting_values = from.get<double>("settings", {kItemLanes + 3});
     if (setting_values[0] != 1)
         throw bundle_error(from.bytes().path() + ": its layout is not 1; train, or export, again");
@@ -253,6 +262,7 @@ void Bundle::read_context() {
             if (!fits) break;
             ContextColumns::Column column{name->text(), {}};
             for (const Json& value : values->list()) {
+                if (!value.is(Json::Kind::text)) throw std::invalid_argument("a value of its context is no text");
                 // 0: no value, 1: another one than these.
                 column.codes.emplace(value.text(), static_cast<std::uint16_t>(2 + column.codes.size()));
             }
@@ -261,7 +271,14 @@ void Bundle::read_context() {
             names.push_back(column.name);
             context_.columns.push_back(std::move(column));
         }
-        from.get<std::uint16_t>("codes", {kAny, static_cast<std::int64_t>(names.size())});
+        const auto n_columns = static_cast<std::int64_t>(names.size());
+        const std::int64_t n_clicks = has_memory() ? file("memory").length("session_items") : 0;
+        const auto* const codes = from.get<std::uint16_t>("codes", {n_clicks, n_columns});
+        for (std::int64_t i = 0; fits && i < n_clicks * n_columns; ++i) {
+            const std::int64_t c = i % n_columns;
+            if (codes[i] > shape->begins[c + 1] - shape->begins[c])
+                throw std::invalid_argument("a code of its context lies outside its column");
+        }
     } else {
         fits = trends_ == nullptr || trends_->context_shape().n_columns == 0;
     }

@@ -121,7 +121,7 @@ void Sha256::add(const void* data, std::size_t size) {
     if (size % 64 > 0) std::memcpy(rest_, bytes + size / 64 * 64, size % 64);
 }
 
-std::string Sha256::hex() {
+void Sha256::write_hex(char* digits) {
     const std::uint64_t bits = size_ * 8;
     const std::uint8_t marker = 0x80, zero = 0;
     add(&marker, 1);
@@ -129,17 +129,22 @@ std::string Sha256::hex() {
     std::uint8_t length[8];
     for (int i = 0; i < 8; ++i) length[i] = static_cast<std::uint8_t>(bits >> (56 - 8 * i));
     add(length, 8);
-    std::string out;
     for (const std::uint32_t word : state_) {
-        for (int shift = 28; shift >= 0; shift -= 4) out += "0123456789abcdef"[word >> shift & 15U];
+        for (int shift = 28; shift >= 0; shift -= 4) *digits++ = "0123456789abcdef"[word >> shift & 15U];
     }
-    return out;
+    *digits = '\0';
+}
+
+void write_sha256(const void* data, std::size_t size, char* digits) {
+    Sha256 hash;
+    hash.add(data, size);
+    hash.write_hex(digits);
 }
 
 std::string sha256_of(const void* data, std::size_t size) {
-    Sha256 hash;
-    hash.add(data, size);
-    return hash.hex();
+    char digits[65];
+    write_sha256(data, size, digits);
+    return digits;
 }
 
 }  // namespace mtaw

@@ -10,8 +10,8 @@ namespace mtaw {
 class Sha256 {
    public:
     void add(const void* data, std::size_t size);
-    // 64 hex digits; the object is used up.
-    std::string hex();
+    // 64 hex digits and a zero; the object is used up.
+    void write_hex(char* digits);
 
    private:
     void compress(const std::uint8_t* blocks, std::size_t count);
@@ -22,6 +22,7 @@ class Sha256 {
     std::uint64_t size_ = 0;
 };
 
+void write_sha256(const void* data, std::size_t size, char* digits);
 std::string sha256_of(const void* data, std::size_t size);
 
 }  // namespace mtaw

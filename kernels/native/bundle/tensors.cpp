@@ -84,7 +84,8 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         last = std::max(last, end);
         tensors.insert_or_assign(name, std::move(tensor));
     }
-    if (last != n_bytes) broken(path, std::to_string(n_bytes - last) + " bytes more than its header describes");
+    if (last != n_bytes)
+        broken(path, with_commas(static_cast<std::uint64_t>(n_bytes - last)) + " bytes more than its header describes");
     return tensors;
 }
 
@@ -92,6 +93,17 @@ std::int64_t item_size(Dtype dtype) {
     return std::find_if(std::begin(kDtypes), std::end(kDtypes),
                         [&](const DtypeName& entry) { return entry.dtype == dtype; })
         ->size;
+}
+
+// As float32[60, 12]; any extent is "n".
+template <typename Shape>
+std::string form_of(Dtype dtype, const Shape& shape) {
+    constexpr const char* kNames[] = {"float64", "float32", "float16", "int64",  "int32", "int16",
+                                      "int8",    "uint64",  "uint32",  "uint16", "uint8", "bool"};
+    std::string extents;
+    for (const std::int64_t extent : shape)
+        extents += (extents.empty() ? "" : ", ") + (extent == kAny ? "n" : std::to_string(extent));
+    return kNames[static_cast<int>(dtype)] + ("[" + extents + "]");
 }
 
 }  // namespace
@@ -117,13 +129,31 @@ TensorFile::TensorFile(FileBytes bytes) : bytes_(std::move(bytes)) {
     }
 }
 
-void TensorFile::check_length(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size) {
-    const OpenFile file(access, path, size);
+void TensorFile::check_length(const OpenFile& file) {
     std::uint8_t begin[8] = {};
     if (file.size() >= 8) file.read(0, begin, 8);
-    std::string text(header_length(path, begin, file.size()), '\0');
+    std::string text(header_length(file.path(), begin, file.size()), '\0');
     file.read(8, text.data(), text.size());
-    tensors_of(path, text, static_cast<std::int64_t>(file.size() - 8 - text.size()));
+    tensors_of(file.path(), text, static_cast<std::int64_t>(file.size() - 8 - text.size()));
+}
+
+void TensorFile::check_names(const std::vector<std::string_view>& names,
+                             const std::vector<std::string_view>& optional) const {
+    const auto is_in = [](const std::vector<std::string_view>& list, std::string_view name) {
+        return std::find(list.begin(), list.end(), name) != list.end();
+    };
+    bool extended = false;
+    for (const auto& [name, tensor] : tensors_) {
+        extended |= is_in(optional, name);
+        if (!is_in(names, name) && !is_in(optional, name))
+            throw bundle_error(bytes_.path() + ": " + shown(name) + " is not an array of this file" + kRetrain);
+    }
+    for (const auto* const list : {&names, &optional}) {
+        for (const std::string_view name : *list) {
+            if ((list == &names || extended) && !has(name))
+                throw bundle_error(bytes_.path() + ": the array " + shown(name) + " is missing" + kRetrain);
+        }
+    }
 }
 
 std::int64_t TensorFile::length(std::string_view name) const {
@@ -147,8 +177,10 @@ const Tensor& TensorFile::checked(std::string_view name, Dtype dtype, std::initi
     const bool fits = tensor.dtype == dtype && tensor.shape.size() == shape.size() &&
                       std::equal(shape.begin(), shape.end(), tensor.shape.begin(),
                                  [](std::int64_t wanted, std::int64_t has) { return wanted == kAny || wanted == has; });
-    if (!fits)
-        throw bundle_error(bytes_.path() + ": the array " + shown(name) + " has another type or shape" + kRetrain);
+    if (!fits) {
+        throw bundle_error(bytes_.path() + ": the array " + shown(name) + " must be " + form_of(dtype, shape) +
+                           ", not " + form_of(tensor.dtype, tensor.shape) + kRetrain);
+    }
     return tensor;
 }
 

@@ -49,7 +49,7 @@ class TensorFile {
     explicit TensorFile(FileBytes bytes);
 
     // Reads the header alone. Throws BundleError unless the file is as long as that says: before a copy is made of it.
-    static void check_length(const FileAccess& access, const std::string& path, std::optional<std::uint64_t> size);
+    static void check_length(const OpenFile& file);
 
     const FileBytes& bytes() const { return bytes_; }
     const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }
@@ -68,6 +68,9 @@ class TensorFile {
         const auto found = tensors_.find(name);
         return found != tensors_.end() && found->second.dtype == dtype;
     }
+    // Throws BundleError unless the arrays have these names, and all of `optional` or none.
+    void check_names(const std::vector<std::string_view>& names,
+                     const std::vector<std::string_view>& optional = {}) const;
     // The extent of the first axis of an array.
     std::int64_t length(std::string_view name) const;
     // The bytes of an array of uint8.
