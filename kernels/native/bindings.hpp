@@ -6,6 +6,7 @@
 namespace mtaw {
 
 void bind_adam(pybind11::module_& module);
+void bind_bundle(pybind11::module_& module);
 void bind_co_clicked(pybind11::module_& module);
 void bind_encode(pybind11::module_& module);
 void bind_rank(pybind11::module_& module);

@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Native kernels of mtaw_fast.";
     mtaw::bind_adam(module);
+    mtaw::bind_bundle(module);
     mtaw::bind_co_clicked(module);
     mtaw::bind_encode(module);
     mtaw::bind_rank(module);

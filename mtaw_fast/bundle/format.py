@@ -13,14 +13,10 @@ COMPACT_VERSION = 4  # what can be derived at load is left out (`bundle.compact`
 READABLE_VERSIONS = (FORMAT_VERSION, COMPACT_VERSION)
 MANIFEST = "manifest.json"
 PARTS = ("weights", "catalog", "items", "popularity")
-DERIVED_PARTS = ("catalog",)  # of PARTS, those that a compact bundle leaves out
 OPTIONAL_PARTS = ("scan",)
 MEMORY_PARTS = ("memory", "ranker")  # both or neither
-LEARNED_PARTS = ("learned",)
-TIMES_PARTS = ("times", "trends", "context", "types")  # of the clicks in `memory`, where these are known
 TRAINED = "trained"  # in the manifest of a bundle that learned a log without a training: when it was trained
 ITEM_PARTS = ("item_table",)  # what is known about the items; the part `items` has their external ids
-CONTENT_PARTS = ("content",)
 # The ONNX graphs that export adds, float32 under the plain name; *_data: arrays that are too large for the graph file.
 GRAPHS = ("encoder", "recommender")
 VARIANTS = ("float32", "fp16", "int8")
@@ -29,17 +25,13 @@ GRAPH_PARTS = {
     for graph in GRAPHS
     for variant in VARIANTS
 }
+# As in kernels/native/bundle/open.cpp. times, trends, context and types: of the clicks in `memory`.
 SERVED_PARTS = (
-    *PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, *TIMES_PARTS, *LEARNED_PARTS, *ITEM_PARTS, *CONTENT_PARTS,
+    *PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS, "times", "trends", "context", "types", "learned", *ITEM_PARTS, "content",
 )  # fmt: skip
 ADDED_PARTS = ("index", *GRAPH_PARTS.values(), *(f"{part}_data" for part in GRAPH_PARTS.values()))
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def required_parts(version: int) -> tuple[str, ...]:
-    """Return the parts that every bundle of this format has."""
-    return tuple(part for part in PARTS if version != COMPACT_VERSION or part not in DERIVED_PARTS)
 
 
 def model_hash(manifest: Mapping[str, Any]) -> str:

@@ -103,7 +103,11 @@ class ItemIds(IdLookups):
         encoded = [str(value).encode("utf-8", "surrogatepass") for value in ids]
         offsets = offsets_of(list(map(len, encoded)))
         blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        return cls(_with_slots(blob, offsets, "{} in the id table; ids must be unique"))
+        try:
+            slots = IdTable.slots_of(blob, offsets)
+        except ValueError as error:
+            raise DataError(f"{error} in the id table; ids must be unique") from None
+        return cls({"blob": blob, "offsets": offsets, "slots": slots})
 
     @classmethod
     def _from_values(cls, values: np.ndarray) -> ItemIds:
@@ -112,32 +116,6 @@ class ItemIds(IdLookups):
         if np.any(ordered[1:] == ordered[:-1]):
             raise DataError("an item id occurs twice in the id table; ids must be unique")
         return cls({"values": values, "sorted": ordered, "order": order})
-
-    def check(self) -> None:
-        """Check all ids. A table can be read safely without this check.
-
-        Raises
-        ------
-        DataError
-            If a text is not UTF-8, an id occurs twice, or a lookup array does not belong to the ids.
-        """
-        if not self._text:
-            values, ordered, order = (self.arrays[name] for name in ("values", "sorted", "order"))
-            if np.any(ordered[1:] <= ordered[:-1]) or not np.array_equal(values[order], ordered):
-                raise DataError("an integer item id occurs twice or is not where it should be; write the file again")
-            return
-        blob, offsets = self.arrays["blob"], self.arrays["offsets"]
-        begins = offsets[:-1][offsets[:-1] < len(blob)]
-        try:
-            blob.tobytes().decode("utf-8", "surrogatepass")
-            fits = not np.any(blob[begins] & 0xC0 == 0x80)  # a text that begins in the middle of a character
-        except UnicodeDecodeError:
-            fits = False
-        if not fits:
-            raise DataError("the text of an item id is not UTF-8; write the file again")
-        rebuilt = _with_slots(blob, offsets, "{} in the id table; write the file again")
-        if not np.array_equal(rebuilt["slots"], self.arrays["slots"]):
-            raise DataError("the hash table does not belong to the item ids; write the file again")
 
     def digest(self, count: int) -> bytes:
         """Return 16 bytes that tell the first `count` ids, in their order, from all others; the last ones are kept."""
@@ -166,14 +144,6 @@ def refuse_other_type(kind: str, items: Sequence[Any], where: str = "the session
         f"{where} has no id of the catalog's type: its first is {shown(first, 40)} ({type(first).__name__}), the "
         f"catalog's ids are {kind}; convert them"
     )
-
-
-def _with_slots(blob: np.ndarray, offsets: np.ndarray, wrong: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a table of texts. Raises DataError(wrong), with the reason filled in, if they make none."""
-    try:
-        return {"blob": blob, "offsets": offsets, "slots": IdTable.slots_of(blob, offsets)}
-    except ValueError as error:
-        raise DataError(wrong.format(error)) from None
 
 
 def _is_int(value: Any) -> bool:

@@ -32,6 +32,10 @@ class BundleError(MtawError):
     """A bundle is missing, damaged, of a newer format, or cannot be written."""
 
 
+class LaterFormatError(BundleError):
+    """A bundle is of a format that only a later release reads."""
+
+
 class TrainingError(MtawError):
     """Training cannot continue (non-finite loss, a conflicting run folder, a broken checkpoint)."""
 

@@ -29,7 +29,7 @@ from mtaw_fast.memory.ranges import item_ranges, join_ranges, joined_offsets, wr
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
 from mtaw_fast.memory.trends import TrendSettings, TrendTables, build_arrays, write_trends
-from mtaw_fast.storage.tensor_file import map_tensors, open_sealed_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 MAX_RANGES = 256
 _SCRATCH = ".tables-"
@@ -122,7 +122,7 @@ def build_in_ranges(
             write_range(parts[-1], shards, n_items, settings, first, last, threads)
         path = scratch / "tables"
         join_ranges(path, parts, shards, settings)
-        return MemoryTables.load(open_sealed_tensors(path, mapping="map"))
+        return MemoryTables.load(map_tensors(path, "map"))
 
 
 def build_trends_in_ranges(
@@ -161,7 +161,7 @@ def build_trends_in_ranges(
                 pieces[name] = joined_offsets(arrays_of_parts)
         path = scratch / "trends"
         write_trends(path, pieces, settings)
-        return TrendTables.load(open_sealed_tensors(path, mapping="map"))
+        return TrendTables.load(map_tensors(path, "map"))
 
 
 def _clicks_of(sessions: Sessions, n_items: int) -> np.ndarray:

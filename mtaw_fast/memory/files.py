@@ -11,8 +11,7 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.kernels.native.memory_tables import TABLES
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_joined
+from mtaw_fast.storage.tensor_file import Tensors, map_tensors, write_joined
 
 LAYOUT = 1
 SETTINGS = "settings"  # the array of their numbers
@@ -35,7 +34,7 @@ def write_joined_tables(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], 
     write_joined(path, {**pieces, SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
-def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemorySettings]:
+def read_tables(path: Path | Tensors) -> tuple[dict[str, np.ndarray], MemorySettings]:
     """Read what `write_tables` wrote, read-only.
 
     The values of the arrays are not checked. Raises DataError if the file is missing, damaged or of another layout.
@@ -53,7 +52,7 @@ def read_tables(path: Path | SealedFile) -> tuple[dict[str, np.ndarray], MemoryS
 
 
 def read_arrays(
-    path: Path | SealedFile, what: str, n_numbers: int, layouts: Mapping[int, Collection[str]],
+    path: Path | Tensors, what: str, n_numbers: int, layouts: Mapping[int, Collection[str]],
     optional: Collection[str] = (),
 ) -> tuple[dict[str, np.ndarray], list[float]]:  # fmt: skip
     """Read the arrays of a file, and the numbers of its settings, of which the first is the layout's.
@@ -77,7 +76,7 @@ def read_arrays(
     return arrays, numbers.tolist()
 
 
-def broken(path: Path | SealedFile, reason: str, what: str) -> DataError:
+def broken(path: Path | Tensors, reason: str, what: str) -> DataError:
     """Return the error of a file that cannot be read."""
     return DataError(f"{path}: {reason}; restore the file or rebuild the {what}")
 

@@ -1,5 +1,7 @@
 """How far a model has learned from a log of events, and the learned data that is not in its tables.
 
+The core checks that all of it lies within the model when a bundle is opened (`kernels/native/bundle/learned.cpp`).
+
 Axes: L sessions that came from the log, E event ids, N items.
 """
 
@@ -13,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mtaw_fast.errors import DataError
-from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import Tensors, map_tensors, write_tensors
 
 LAYOUT = 3
 AGELESS = np.iinfo(np.int64).max  # instead of the time of a session's last click, if that is unknown
@@ -130,18 +131,6 @@ class LogProgress:
         if (self.keys[1:] < self.keys[:-1]).any():
             raise DataError(f"learned state: the session keys do not ascend; {_REMEDY}")
 
-    def check(self, n_items: int, n_sessions: int) -> None:
-        """Raise DataError if an item or a session is outside a model of N items and S sessions."""
-        for name in ("untrained", "removed", "hidden", "seed_items", "seed_neighbors", "given_items", "sessions"):
-            array, limit = getattr(self, name), n_sessions if name == "sessions" else n_items
-            if len(array) and (array.min() < 0 or array.max() >= limit):
-                raise DataError(f"learned state: {name} points outside 0..{limit - 1}; {_REMEDY}")
-        for name in ("added", "left"):
-            if any(not 0 <= item < n_items for item in getattr(self, name)):
-                raise DataError(f"learned state: {name} points outside 0..{n_items - 1}; {_REMEDY}")
-        if any(not 0 <= item < n_items for prior in self.content_priors for item in prior[:2]):
-            raise DataError(f"learned state: content_priors points outside 0..{n_items - 1}; {_REMEDY}")
-
     def sessions_of(self, key: int) -> list[tuple[int, int]]:
         """Return the indices, in the tables, of the sessions with this key, and the times of their last clicks."""
         wanted = np.uint64(key)
@@ -181,7 +170,7 @@ class LogProgress:
         write_tensors(path, {_ABOUT: text, **arrays, **guards})
 
     @classmethod
-    def load(cls, path: Path | SealedFile) -> LogProgress:
+    def load(cls, path: Path | Tensors) -> LogProgress:
         """Map what `save` wrote. Raises DataError if the file is missing, damaged or of another layout."""
         arrays = map_tensors(path)
         try:
@@ -189,7 +178,8 @@ class LogProgress:
             if about["layout"] != LAYOUT:
                 raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; train again")
             guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
-            arrays = {name: np.empty(0, _TYPES[name]) for name in _ADDED} | arrays
+            for name in _ADDED:
+                arrays.setdefault(name, np.empty(0, _TYPES[name]))
             if set(arrays) != set(_TYPES):
                 raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
             return cls(

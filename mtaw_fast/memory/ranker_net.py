@@ -12,8 +12,7 @@ from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native import memory_query
 from mtaw_fast.memory.side_features import AGE, SideFeatures
-from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from mtaw_fast.storage.tensor_file import Tensors, map_tensors, write_tensors
 
 _NAMES = "features"  # the array of the names in a file: uint8, UTF-8, one name a line
 _PANEL, _MAX_UNITS = 8, 256
@@ -124,7 +123,7 @@ class RankerNet:
         write_tensors(path, {**self.arrays(), _NAMES: names})
 
     @classmethod
-    def load(cls, path: Path | SealedFile) -> RankerNet:
+    def load(cls, path: Path | Tensors) -> RankerNet:
         """Read what `save` wrote. Raises DataError if the file is missing, damaged or for other features."""
         arrays = map_tensors(path)
         expected = {member.name for member in fields(cls) if member.init}

@@ -19,7 +19,7 @@ from mtaw_fast.kernels.native.memory_query import QuerySettings, SessionMemory
 from mtaw_fast.kernels.native.memory_tables import TABLES, build_tables, check_tables, update_tables
 from mtaw_fast.memory import files
 from mtaw_fast.memory.settings import MemorySettings
-from mtaw_fast.storage.sealed_file import SealedFile
+from mtaw_fast.storage.tensor_file import Tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,9 +163,9 @@ class MemoryTables:
         return MemoryTables(**_sealed(arrays), settings=self.settings)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | SealedFile) -> MemoryTables:
+    def load(cls, path: str | os.PathLike[str] | Tensors) -> MemoryTables:
         """Read the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
-        arrays, settings = files.read_tables(path if isinstance(path, SealedFile) else Path(path))
+        arrays, settings = files.read_tables(path if isinstance(path, Tensors) else Path(path))
         try:
             return cls(**arrays, settings=settings)
         except DataError as error:

@@ -20,8 +20,7 @@ from mtaw_fast.kernels.native.trend_tables import CONTEXT_ARRAYS, HALF_LIVES, TR
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.files import SETTINGS, broken, read_arrays, whole
 from mtaw_fast.memory.settings import is_count
-from mtaw_fast.storage.sealed_file import SealedFile
-from mtaw_fast.storage.tensor_file import write_joined
+from mtaw_fast.storage.tensor_file import Tensors, write_joined
 
 LAYOUT = 1
 _HOUR = 3_600_000
@@ -137,7 +136,7 @@ class TrendTables:
         return cls._of_arrays(arrays, settings)
 
     @classmethod
-    def load(cls, path: Path | SealedFile) -> TrendTables:
+    def load(cls, path: Path | Tensors) -> TrendTables:
         """Map the tables that `save` wrote, read-only. Raises DataError if the file is missing or damaged."""
         arrays, settings = _read(path)
         try:
@@ -216,7 +215,7 @@ def write_trends(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], setting
     write_joined(path, {**pieces, SETTINGS: [np.array(numbers, dtype=np.float64)]})
 
 
-def _read(path: Path | SealedFile) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
+def _read(path: Path | Tensors) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
     n_lives = len(HALF_LIVES)
     arrays, numbers = read_arrays(path, "trends", n_lives + 3, {LAYOUT: TRENDS}, CONTEXT_ARRAYS)
     window, max_neighbors = map(whole, numbers[1 + n_lives :])

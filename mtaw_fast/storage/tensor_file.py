@@ -1,6 +1,7 @@
 """Named arrays on disk in the safetensors format, read as read-only views of memory that processes share.
 
 safetensors' own numpy reader copies every tensor; here worker processes share one copy of a catalog (`sealed_file`).
+`kernels/native/bundle/tensors.cpp` reads files, for bundles and others.
 The layout is the public safetensors format: 8 bytes little-endian header length, a JSON header, then the raw
 little-endian data. safetensors' own writer aligns the data to 8 bytes; this one aligns it to a cache line, where vector
 loads are fastest.
@@ -18,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import DataError, shown
+from mtaw_fast.kernels.native import _native
 from mtaw_fast.storage.files import atomic_path
-from mtaw_fast.storage.sealed_file import SealedFile, open_sealed
+from mtaw_fast.storage.sealed_file import mapping_of, open_for_reading
 from mtaw_fast.system import host
 
 _DTYPES = {
@@ -29,8 +30,6 @@ _DTYPES = {
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
-_MAX_HEADER = 1 << 20
-_MAX_AXES = 32
 _LINE = 64  # bytes of a cache line
 
 
@@ -104,78 +103,25 @@ def _layout(shapes: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[byt
     return start, order, {name: len(start) + entry["data_offsets"][0] for name, entry in header.items()}
 
 
-def map_tensors(source: Path | SealedFile, mapping: str | None = None) -> dict[str, np.ndarray]:
+class Tensors(dict[str, np.ndarray]):
+    """The arrays of a file by name. path: the file, for messages."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        super().__init__(arrays)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def map_tensors(source: Path | Tensors, mapping: str | None = None) -> Tensors:
     """Return every array of a file by name, as a read-only view of the sealed or mapped bytes.
 
-    source: the file, or its opened bytes. mapping: as in `sealed_file.open_sealed`, for a path.
+    source: the file, or its arrays, which are copied by name. mapping: as in `sealed_file.open_sealed`, for a path.
 
     Raises DataError if the file is missing, is not a regular file, or is not exactly what its header describes.
     """
-    file = open_sealed_tensors(source, mapping=mapping) if isinstance(source, Path) else source
-    raw = file.data
-    if len(raw) < 8:
-        raise _broken(file.path, "shorter than its header")
-    length = int.from_bytes(raw[:8].tobytes(), "little")
-    header = _header(file.path, raw[8 : 8 + min(length, _MAX_HEADER + 1)].tobytes(), length, len(raw))
-    data = raw[8 + length :]
-    try:
-        return {name: _view(data, entry) for name, entry in header.items()}
-    except _UNFIT as error:
-        raise _broken(file.path, shown(error)) from None
-
-
-def open_sealed_tensors(path: Path, *, size: int | None = None, mapping: str | None = None) -> SealedFile:
-    """Open a file of arrays with `open_sealed`; one that is longer than its header says is refused before the copy."""
-
-    def check(descriptor: int, length: int) -> None:
-        begin = os.pread(descriptor, 8, 0)
-        if len(begin) == 8:  # a shorter file is refused by `map_tensors`
-            count = int.from_bytes(begin, "little")
-            _header(path, os.pread(descriptor, min(count, _MAX_HEADER + 1), 8), count, length)
-
-    return open_sealed(path, size=size, mapping=mapping, check=check)
-
-
-_UNFIT = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-
-
-def _broken(path: Path, reason: str) -> DataError:
-    return DataError(f"{path} is not a whole safetensors file ({reason}); restore it or make it again")
-
-
-def _header(path: Path, text: bytes, length: int, size: int) -> dict[str, Any]:
-    """Return the entries of a header `text` of `length` bytes; they must fill the file of `size` bytes."""
-    if length > min(_MAX_HEADER, size - 8) or len(text) < length:
-        raise _broken(path, "its header extends past its end")
-    try:
-        header = json.loads(text)
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-        excess = size - 8 - length - end
-    except (*_UNFIT, IndexError, OverflowError) as error:
-        raise _broken(path, shown(error)) from None
-    if excess > 0:
-        raise _broken(path, f"{excess:,} bytes more than its header describes")
-    return entries
-
-
-def _view(data: np.ndarray, entry: Mapping) -> np.ndarray:
-    """Return the array that a header entry describes, as a view of `data` (the bytes after the header)."""
-    begin, end = entry["data_offsets"]
-    shape = tuple(entry["shape"])
-    dtype = np.dtype(_DTYPES[entry["dtype"]])
-    if not all(isinstance(number, int) and number >= 0 for number in (begin, end, *shape)):
-        raise ValueError("negative or fractional sizes")
-    if len(shape) > _MAX_AXES:  # the product of very many takes forever
-        raise ValueError("a tensor with too many axes")
-    expected = dtype.itemsize
-    for extent in shape:
-        expected *= extent
-    if end > len(data) or end - begin != expected:
-        raise ValueError("a tensor extends past the end of the file")
-    if not expected:
-        return np.empty(shape, dtype)
-    view = data[begin:end].view(dtype)
-    if not view.flags.aligned:  # vector code cannot read it
-        raise ValueError("a tensor does not begin at a multiple of its item size")
-    return view.reshape(shape)
+    if isinstance(source, Tensors):
+        return Tensors(source.path, source)
+    arrays = _native.map_tensors(os.fsencode(source), mapping_of(mapping), open_for_reading)
+    return Tensors(source, arrays)

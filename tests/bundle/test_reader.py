@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,45 +11,10 @@ import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle import reader as bundle_reader
-from mtaw_fast.bundle.format import MEMORY_PARTS, OPTIONAL_PARTS, PARTS
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.errors import BundleError
-from mtaw_fast.recommender import Recommender
-from mtaw_fast.storage.files import write_bytes
-from tests.support.random_bundle import (
-    bundle_parts,
-    edit_manifest,
-    memory_parts,
-    refused,
-    replace_part,
-    save_parts,
-    save_random,
-)
-
-
-@pytest.mark.parametrize("part", [*PARTS, *OPTIONAL_PARTS, *MEMORY_PARTS])
-def test_one_flipped_byte_is_refused(tmp_path: Path, part: str) -> None:
-    folder = tmp_path / "bundle"
-    path = save_parts(folder, **(bundle_parts() | memory_parts())).file(part)
-    assert path is not None
-    data = bytearray(path.read_bytes())
-    data[-4 if part != "ranker" else len(data) // 2] ^= 1  # a ranker ends in names, which are always read
-    path.write_bytes(data)
-    assert f"{path} is damaged (its SHA-256 differs); restore it" in refused(folder)
-    Bundle.load(folder, verify=False)  # without checking the hashes
-
-
-@pytest.mark.parametrize("verify", [True, False])
-def test_missing_and_truncated_files_are_refused(tmp_path: Path, verify: bool) -> None:
-    folder = tmp_path / "bundle"
-    path = save_random(folder).file("catalog")
-    assert path is not None
-    data = path.read_bytes()
-    path.write_bytes(data[:-9])
-    assert str(path) in refused(folder, verify)
-    path.unlink()
-    assert f"{path} is missing; restore it" in refused(folder, verify)
+from mtaw_fast.system import host
+from tests.support.random_bundle import edit_manifest, refused, replace_part, save_random
 
 
 def test_not_a_bundle(tmp_path: Path) -> None:
@@ -79,13 +45,13 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m["files"].pop("catalog"), "names no 'catalog' file"),
         (
             lambda m: m["config"].update(hologram=1),
-            "{'hologram': 1} is no group of settings; the groups are model, loss",
+            "'hologram' is no group of settings; upgrade mtaw-fast or retrain the bundle",
         ),
-        (lambda m: m["config"]["loss"].update(hologram=1), "there is no setting 'hologram'; loss has gamma"),
-        (lambda m: m["config"]["model"].update(embedding_dim="100"), "setting embedding_dim must be int"),
+        (lambda m: m["config"]["loss"].update(hologram=1), "there is no setting 'hologram' in loss; upgrade mtaw-fast"),
+        (lambda m: m["config"]["model"].update(embedding_dim="100"), "setting embedding_dim must be a whole number"),
         (lambda m: m["config"]["model"].update(embedding_dim=13), "contradicts itself"),
         (lambda m: m.update(n_items=0), "contradicts itself"),
-        (lambda m: m.update(n_items=61), r"'item_embedding' must be float32\[61, 12\]"),
+        (lambda m: m.update(n_items=61), r"'offsets' must be int64\[62\], not int64\[61\]"),
         (lambda m: m["files"]["items"].update(file="../x"), "is named by a path"),
         (lambda m: m["files"]["items"].update(file="sub/x"), "is named by a path"),
         (lambda m: m["files"]["items"].update(file="/etc/passwd"), "is named by a path"),
@@ -98,10 +64,10 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         (lambda m: m["files"].update(extra={"file": "gone.onnx", "sha256": ""}), "gone.onnx is missing"),
         (lambda m: m["files"]["items"].update(file="manifest.json"), "is damaged"),
         (lambda m: m["files"]["items"].update(file="x" * 300), "cannot read .*: File name too long"),
-        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), r"the 'a\\nb' file is named by a path"),
+        (lambda m: m["files"].update({"a\nb": {"file": "../x", "sha256": ""}}), "the 'a b' file is named by a path"),
         (
             lambda m: m["config"]["optimizer"].update(schedule=[10**40] * 2000),
-            r"schedule must be str, not \[10+, .*\.\.\.;",
+            "schedule must be a text;",
         ),
     ],
 )
@@ -114,87 +80,64 @@ def test_wrong_manifests_are_refused(tmp_path: Path, change: Callable[[dict[str,
 
 
 def test_wrong_parts_are_refused(tmp_path: Path) -> None:
-    bundle = save_random(tmp_path / "good")
-
-    def with_part(part: str, arrays: dict[str, np.ndarray]) -> Path:
+    bundle = save_random(tmp_path)
+    order = bundle.most_clicked
+    for part, arrays, message in (
+        ("weights", {**bundle.weights, "a\nb": np.zeros(3)}, "'a b' is not an array of this file"),
+        ("catalog", {"catalog": np.zeros((60, 12))}, "'catalog' must be float32[60, 12], not float64[60, 12]"),
+        ("catalog", {"x": np.zeros(1)}, "the array 'catalog' is missing"),
+        ("catalog", {"catalog": np.full((60, 12), np.inf, np.float32)}, "the catalog has a value that is not finite"),
+        ("popularity", {"popularity": bundle.popularity, "most_clicked": order[::-1].copy()}, "is not the order of"),
+        ("items", ItemIds.from_list(["a", "b"]).arrays, "'offsets' must be int64[61], not int64[3]"),
+    ):
         folder = tmp_path / f"bad-{len(list(tmp_path.iterdir()))}"
         save_random(folder)
         replace_part(folder, part, arrays)
-        return folder
-
-    weights = {name: array.copy() for name, array in bundle.weights.items()}
-    weights["norm_bias"][3] = np.nan
-    spoilt = with_part("weights", weights)
-    assert "'norm_bias' has a value that is not finite" in refused(spoilt)
-    del weights["norm_bias"]
-    assert "is missing" in refused(with_part("weights", weights))
-    assert "'a\\nb' is not an array of this model" in refused(
-        with_part("weights", {**weights, "a\nb": weights["norm_weight"]})
-    )
-    assert "'catalog' must be float32[60, 12]" in refused(with_part("catalog", {"catalog": np.zeros((60, 12))}))
-    assert "'catalog' (float32[60, 12]) is missing" in refused(with_part("catalog", {"x": np.zeros(1)}))
-    infinite = np.full((60, 12), np.inf, dtype=np.float32)
-    assert "'catalog' has a value" in refused(with_part("catalog", {"catalog": infinite}))
-    assert "'popularity' must be int64[60]" in refused(with_part("popularity", {"popularity": np.zeros(60, np.int32)}))
-    clicks, order = bundle.popularity, bundle.most_clicked
-    for lie in (order[::-1].copy(), np.zeros_like(order), np.where(order == 5, 60, order), np.full_like(order, -1)):
-        lying = with_part("popularity", {"popularity": clicks, "most_clicked": lie.astype(np.int32)})
-        assert "'most_clicked' is not the order of 'popularity'" in refused(lying)
-    assert "'most_clicked' must be int32[60]" in refused(
-        with_part("popularity", {"popularity": clicks, "most_clicked": order[1:]})
-    )
-    assert bundle.scan is not None
-    few_blocks = {"blocks": bundle.scan["blocks"][1:], "summary": bundle.scan["summary"]}
-    assert "'blocks' of the quantized catalog must be uint8[4, 4, 64]" in refused(with_part("scan", few_blocks))
-    assert "not an item id table" in refused(with_part("items", {"x": np.zeros(1)}))
-    few = ItemIds.from_list(["a", "b"])
-    assert "has 2 item ids for 60 items" in refused(with_part("items", few.arrays))
+        assert message in refused(folder)
 
 
-def test_a_catalog_that_cannot_be_scanned(tmp_path: Path) -> None:
-    """Without `verify` only the quantization at load finds values that are not finite."""
+def test_a_catalog_without_codes_must_be_finite(tmp_path: Path) -> None:
+    """Codes are made of it, also without `verify`."""
     save_random(tmp_path)
     edit_manifest(tmp_path, lambda m: m["files"].pop("scan"))
     replace_part(tmp_path, "catalog", {"catalog": np.full((60, 12), np.nan, np.float32)})
-    with pytest.raises(BundleError, match=r"the bundle's catalog cannot be quantized: .* not finite"):
-        Recommender.load(tmp_path, verify=False)
+    assert "the catalog has a value that is not finite" in refused(tmp_path, verify=False)
 
 
+@pytest.mark.parametrize("replaced", [True, False])
 def test_a_reader_tries_again_where_an_equal_bundle_took_the_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
-    """The manifest is equal, but the files of the first one are gone."""
-    save_random(tmp_path / "bundle")
-    real, calls = bundle_reader._read_model, 0
+    """The manifest is equal, but the files of the first one are gone. Without a new one the bundle is damaged."""
+    save_random(tmp_path)
+    manifest, names, real = (tmp_path / "manifest.json").read_bytes(), [], host.open_file
 
-    def read_model(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls <= 2:
-            manifest = (tmp_path / "bundle" / "manifest.json").read_bytes()
-            write_bytes(tmp_path / "bundle" / "manifest.json", manifest)
-            raise BundleError("a file of the bundle before is gone")
-        return real(*arguments)
+    def open_file(path: Path, flags: int, mode: int = 0o777) -> int:
+        names.append(path.name)
+        if path.suffix == ".safetensors" and names.count("manifest.json") <= 2:
+            if replaced:
+                (tmp_path / "newer").write_bytes(manifest)
+                (tmp_path / "newer").rename(tmp_path / "manifest.json")
+            raise FileNotFoundError(errno.ENOENT, "gone")
+        return real(path, flags, mode)
 
-    monkeypatch.setattr(bundle_reader, "_read_model", read_model)
-    Bundle.load(tmp_path / "bundle")
-    assert calls == 3
+    monkeypatch.setattr(host, "open_file", open_file)
+    if replaced:
+        Bundle.load(tmp_path)
+    else:
+        assert "is missing" in refused(tmp_path)
+    assert names.count("manifest.json") == (3 if replaced else 1)
 
 
-def test_a_damaged_bundle_that_nobody_replaces_is_refused_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_random(tmp_path / "bundle")
-    calls: list[int] = []
+def test_what_a_host_raises_comes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_random(tmp_path)
 
-    def read_model(*_: Any) -> Any:
-        calls.append(1)
-        raise BundleError("damaged")
+    def open_file(path: Path, flags: int) -> int:
+        raise KeyboardInterrupt("stop")
 
-    monkeypatch.setattr(bundle_reader, "_read_model", read_model)
-    with pytest.raises(BundleError, match="damaged"):
-        Bundle.load(tmp_path / "bundle")
-    assert len(calls) == 1
+    monkeypatch.setattr(host, "open_file", open_file)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        Bundle.load(tmp_path)
 
 
 # Damage that hashes do not show: every file has the hash of its manifest.
@@ -214,7 +157,7 @@ def ids_with(folder: Path, texts: list[bytes]) -> None:
         ([b"sku-1", b"\xff\xfe", b"c", b"d"], "is not UTF-8"),
         ([b"a\xc3", b"\xbc", b"c", b"d"], "is not UTF-8"),  # one character in two ids: the bytes as a whole are UTF-8
         ([b"a", b"b", b"b", b"d"], "an id occurs twice"),
-        ([b"a", b"b", b"c", b"e"], "the hash table does not belong to the item ids"),
+        ([b"a", b"b", b"c", b"e"], "the hash table does not belong to the ids"),
     ],
 )
 def test_texts_that_are_no_ids(tmp_path: Path, texts: list[bytes], message: str) -> None:
@@ -237,17 +180,6 @@ def test_numbers_that_are_no_ids(tmp_path: Path, changes: dict[str, Any]) -> Non
     arrays = {name: np.array(values, np.int64) for name, values in changes.items()}
     replace_part(tmp_path, "items", {**arrays, "order": arrays["order"].astype(np.int32)})
     assert "occurs twice or is not where it should be" in refused(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["w1", "b2", "mean", "scale", "bias"])
-def test_ranker_numbers_that_are_not_finite(tmp_path: Path, name: str) -> None:
-    saved = save_parts(tmp_path, **bundle_parts(n_items=20, max_session_length=6), **memory_parts(20))
-    assert saved.model.ranker_net is not None
-    arrays = {key: array.copy() for key, array in saved.model.ranker_net.arrays().items()}
-    arrays[name].flat[-1] = np.inf
-    names = np.frombuffer("\n".join(saved.model.ranker_net.features).encode(), np.uint8)
-    replace_part(tmp_path, "ranker", {**arrays, "features": names})
-    assert f"ranker: {name} has a value that is not finite" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(("part", "message"), [("catalog", "another model than"), ("scan", "other vectors")])

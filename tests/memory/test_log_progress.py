@@ -36,7 +36,6 @@ def test_a_file_is_read_as_it_was_written(progress: LogProgress, saved: Path) ->
     assert (read.open, read.since) == (progress.open, progress.since)
     assert [session for session, _ in read.sessions_of(3)] == [0, 2]
     assert read.seed_neighbors.tolist() == [0, 1]
-    read.check(5, 3)
 
 
 def test_vectors_given_by_hand_are_in_a_file_that_has_some(progress: LogProgress, saved: Path) -> None:
@@ -45,8 +44,6 @@ def test_vectors_given_by_hand_are_in_a_file_that_has_some(progress: LogProgress
     given = replace(progress, given_items=np.array([4], np.int32), given_vectors=np.ones(3, np.float32))
     given.save(saved)
     assert LogProgress.load(saved).given_vectors.tolist() == [1, 1, 1]
-    with pytest.raises(DataError, match="given_items points outside"):
-        replace(given, given_items=np.array([9], np.int32)).check(5, 3)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +61,3 @@ def test_damage_is_refused(saved: Path, name: str, change: Callable[[np.ndarray]
     with pytest.raises(DataError, match=message) as caught:
         LogProgress.load(saved)
     assert str(saved) in str(caught.value)
-
-
-def test_places_outside_the_model_are_refused(progress: LogProgress) -> None:
-    for n_items, n_sessions, name in ((4, 3, "untrained"), (5, 2, "sessions")):
-        with pytest.raises(DataError, match=f"{name} points outside"):
-            progress.check(n_items, n_sessions)

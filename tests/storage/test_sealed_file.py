@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import BundleError, DataError, UsageError
-from mtaw_fast.storage import sealed_file
-from mtaw_fast.storage.sealed_file import open_sealed, path_of
+from mtaw_fast.storage.sealed_file import open_sealed
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
+from tests.support.cache import ROOT
 from tests.support.random_bundle import save_random
 
 SERVE = """
@@ -35,10 +39,18 @@ assert rec.bundle.weights["item_embedding"].sum() == rec.bundle.weights["item_em
 print("answered", flush=True)
 """
 
+SERVE_IN_C = """
+import sys
+from tests.support.libmtaw import Client
+with Client(sys.argv[1]):
+    print("loaded", flush=True)
+    sys.stdin.readline()
+"""
 
-def served(folder: Path, mapping: str) -> subprocess.Popen[str]:
+
+def served(folder: Path, mapping: str, program: str = SERVE) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(folder)],
+        [sys.executable, "-c", program, str(folder)], cwd=ROOT,
         env=os.environ | {"MTAW_MAPPING": mapping},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -62,13 +74,13 @@ def test_a_bundle_copied_over_a_served_one(tmp_path: Path, mapping: str, survive
 
 
 def test_workers_share_one_copy(tmp_path: Path) -> None:
-    """Two processes that start together and their parent map the same memory, found through /proc."""
+    """Processes with one parent map the same memory, found through /proc, in Python and in C."""
     save_random(tmp_path / "bundle", n_items=2_000, max_session_length=6)
-    workers = [served(tmp_path / "bundle", "copy") for _ in range(2)]
+    workers = [served(tmp_path / "bundle", "copy", program) for program in (SERVE, SERVE, SERVE_IN_C)]
     try:
         copies = [inodes(worker.pid) for worker in workers]
         assert len(copies[0]) == len(list((tmp_path / "bundle").glob("*.safetensors")))
-        assert copies[0] == copies[1]
+        assert copies[0] == copies[1] == copies[2]
         bundle = Bundle.load(tmp_path / "bundle")
         assert bundle.n_items == 2_000
     finally:
@@ -114,11 +126,8 @@ def test_a_library_that_opens_files_itself_reads_the_copy(tmp_path: Path) -> Non
     path.write_bytes(b"as it was")
     file = open_sealed(path)
     path.write_bytes(b"changed")
-    with path_of(file) as name:
-        assert name.read_bytes() == b"as it was"
-    mapped = open_sealed(path, mapping="map")
-    with path_of(mapped) as name:
-        assert name == path
+    assert file.readable.read_bytes() == b"as it was"
+    assert open_sealed(path, mapping="map").readable == path
 
 
 @pytest.fixture
@@ -128,22 +137,33 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def while_copied(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    """Change something before the first bytes of a file are copied."""
-    real, changes = os.sendfile, [change]
+def opened_while(path: Path, change: Callable[[], object]) -> bytes:
+    """Open a file, change something before its first bytes are copied, and return the copy."""
+    results: list[Any] = []
 
-    def sendfile(*arguments: int) -> int:
-        if changes:
-            changes.pop()()
-        return real(*arguments)
+    def read() -> None:
+        try:
+            results.append(open_sealed(path).data.tobytes())
+        except DataError as error:
+            results.append(error)
 
-    monkeypatch.setattr(sealed_file.os, "sendfile", sendfile)
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as another worker that copies it
+        before = open_files()[str(path)]
+        thread = threading.Thread(target=read)
+        thread.start()
+        while open_files()[str(path)] == before:
+            time.sleep(0.001)
+        time.sleep(0.02)  # from its opening to its status
+        change()
+    thread.join()
+    if isinstance(results[0], DataError):
+        raise results[0]
+    return bytes(results[0])
 
 
 @pytest.mark.parametrize("left", [0, 5, 4096, 1_000_000, None])
-def test_a_file_changed_while_it_is_copied_is_refused_by_name(
-    file: Path, monkeypatch: pytest.MonkeyPatch, left: int | None
-) -> None:
+def test_a_file_changed_while_it_is_copied_is_refused_by_name(file: Path, left: int | None) -> None:
     def change() -> None:
         if left is not None:
             os.truncate(file, left)
@@ -151,43 +171,35 @@ def test_a_file_changed_while_it_is_copied_is_refused_by_name(
             file.write_bytes(b"y" * 3_000_000)
             os.utime(file, ns=(1, 1))
 
-    while_copied(monkeypatch, change)
     with pytest.raises(DataError, match=rf"{file} changed while it was read"):
-        open_sealed(file)
+        opened_while(file, change)
 
 
 @pytest.mark.parametrize("taken", ["unlinked", "replaced"])
-def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(
-    file: Path, monkeypatch: pytest.MonkeyPatch, taken: str
-) -> None:
+def test_a_file_that_loses_its_name_while_it_is_copied_is_copied(file: Path, taken: str) -> None:
     """As if a bundle is saved over one that is being loaded: the bytes are those of the opened file."""
     newer = file.with_name("newer")
     newer.write_bytes(b"y" * 3000)
-    while_copied(monkeypatch, file.unlink if taken == "unlinked" else lambda: newer.rename(file))
-    assert open_sealed(file).data.tobytes() == b"x" * 3_000_000
+    change = file.unlink if taken == "unlinked" else lambda: newer.rename(file)
+    assert opened_while(file, change) == b"x" * 3_000_000
 
 
 def open_files() -> Counter[str]:
     return Counter(os.path.realpath(path) for path in Path("/proc/self/fd").iterdir())
 
 
-def test_no_memory_for_a_copy_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sealed_file.os, "posix_fallocate", full)
-    before = open_files()
-    with pytest.raises(
-        DataError, match=r"cannot copy .*file \(3,000,000 bytes\) into memory: No space left.*MTAW_MAPPING=map"
-    ):
-        open_sealed(file)
+def test_no_memory_for_a_copy_is_one_line(file: Path) -> None:
+    before, (soft, hard) = open_files(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(
+            DataError, match=r"cannot copy .*file \(3,000,000 bytes\) into memory: File too large.*MTAW_MAPPING=map"
+        ):
+            open_sealed(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not open_files() - before
     assert len(open_sealed(file, mapping="map").data) == 3_000_000
-
-
-def test_where_proc_shows_nothing_every_process_has_its_own(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed_file, "_open_siblings_copy", lambda name: None)
-    assert open_sealed(file).data.tobytes() == file.read_bytes()
 
 
 def test_other_mappings_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,17 +70,20 @@ BYTES = {"dtype": "U8", "shape": [24], "data_offsets": [0, 24]}
     ("change", "reason"),
     [
         (lambda h: h["a"].update(data_offsets=[4, 24]), "a tensor extends past the end of the file"),
-        (lambda h: h["a"].update(data_offsets=[0, 2**70]), "a tensor extends past the end of the file"),
+        (lambda h: h["a"].update(data_offsets=[0, 2**70]), "negative or fractional sizes"),
         (lambda h: h["a"].update(shape=[-6]), "negative or fractional sizes"),
         (lambda h: h["a"].update(shape=[6.0]), "negative or fractional sizes"),
         (lambda h: h["a"].update(shape=[1] * 33 + [6]), "a tensor with too many axes"),
         (lambda h: h["a"].update(shape=[10**40] * 20_000), "a tensor with too many axes"),
-        (lambda h: h.update(a={**h["a"], "shape": [0, 2**70], "data_offsets": [0, 0]}, b=BYTES), "ValueError"),
+        (
+            lambda h: h.update(a={**h["a"], "shape": [0, 2**70], "data_offsets": [0, 0]}, b=BYTES),
+            "negative or fractional sizes",
+        ),
         (lambda h: h.update(a={**h["a"], "shape": [5], "data_offsets": [1, 21]}, b=BYTES), "multiple of its item size"),
         (lambda h: h["a"].update(shape=[5], data_offsets=[0, 20]), "4 bytes more than its header describes"),
-        (lambda h: h["a"].update(dtype="x\n" * 1000), r"KeyError\('x\\nx\\n.*\.\.\."),
-        (lambda h: h["a"].pop("dtype"), "KeyError"),
-        (lambda h: h.update(a=[]), "TypeError"),
+        (lambda h: h["a"].update(dtype="x\n" * 1000), "a tensor of an unknown type"),
+        (lambda h: h["a"].pop("dtype"), "a tensor without type, shape or offsets"),
+        (lambda h: h.update(a=[]), "a tensor without type, shape or offsets"),
     ],
 )
 def test_wrong_headers_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], None], reason: str) -> None:

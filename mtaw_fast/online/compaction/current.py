@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST, model_hash
-from mtaw_fast.bundle.reader import LaterFormatError, read_manifest
-from mtaw_fast.errors import BundleError, LearnError
+from mtaw_fast.bundle.reader import read_manifest
+from mtaw_fast.errors import BundleError, LaterFormatError, LearnError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import FormerProgress, LogProgress

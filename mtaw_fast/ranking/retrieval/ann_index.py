@@ -23,7 +23,7 @@ from mtaw_fast.kernels.native import rerank_topk
 from mtaw_fast.ranking.retrieval.ann_plan import LARGEST_K, REMEDY, SearchPlan, SearchPlans
 from mtaw_fast.ranking.retrieval.certificate import checked_norms
 from mtaw_fast.ranking.retrieval.faiss_flat import one_thread
-from mtaw_fast.storage.sealed_file import SealedFile, open_sealed, path_of
+from mtaw_fast.storage.sealed_file import SealedFile, open_sealed
 
 if TYPE_CHECKING:
     from mtaw_fast.ranking.retrieval import Index
@@ -98,8 +98,7 @@ def load_ann(path: Path, catalog: np.ndarray, plans: SearchPlans, exact: Index) 
     except DataError as error:
         raise BundleError(str(error)) from None
     try:
-        with path_of(sealed) as name:
-            loaded = faiss.read_index(str(name), faiss.IO_FLAG_MMAP_IFC)
+        loaded = faiss.read_index(str(sealed.readable), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise BundleError(f"{path} is not an index that FAISS {faiss.__version__} reads ({reason}); {REMEDY}") from None
