@@ -101,20 +101,7 @@ def _text(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"{difference['of']} - {difference['against']}: {value}{relative} {UNITS[difference['metric']]}, {ends}"
         )
-    shares, plan = result["shares"], result["plan"]
-    split = ", ".join(
-        f"{name} {share:.1%} of {shares['expected'][name]:.1%}" for name, share in shares["observed"].items()
-    )
-    lines.append(f"split: {split}; {'as expected' if shares['ok'] else 'NOT as expected'} (p {shares['p']:.2g})")
-    if plan["sessions"] is not None:
-        days = "the log has less than a day to estimate how many days that takes"
-        if plan["days"] is not None:
-            days = f"{plan['days']:,.1f} days at {plan['sessions_a_day']:,.0f} a day"
-        lines.append(
-            f"power: an effect of {plan['effect']:.1%} needs {plan['sessions']:,} sessions for a power of "
-            f"{plan['power']:.0%} ({days}); with the planned {result['question']['planned']:,} it is at least "
-            f"{plan['power_as_planned']:.0%}"
-        )
+    lines += [result["split"], result["power"]]
     return lines + [f"note: {text}" for text in result["notes"]]
 
 

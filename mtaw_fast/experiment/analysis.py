@@ -80,7 +80,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentResult:
-    """The result of an experiment: `arms`, `differences`, `shares`, `plan`, `days`, `notes` and `verdict`.
+    """The result of an experiment: `arms`, `differences`, `shares`, `plan`, `days`, and in words `verdict`, `split`,
+    `power` and `notes`.
 
     All are plain JSON values; the command's --json and the service's page show them.
     """
@@ -93,6 +94,8 @@ class ExperimentResult:
     days: list[dict[str, Any]]
     notes: list[str]
     question: dict[str, Any]
+    split: str
+    power: str
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -128,15 +131,18 @@ def analyze(table: SessionTable, question: Question | None = None) -> Experiment
         _arm(table, mask, name, index, sums, question)
         for index, (mask, name) in enumerate(zip(masks, names, strict=True))
     ]
+    plan = _plan(table, question, sums[question.metric], alpha)
     return ExperimentResult(
         verdict=_verdict(question, differences, shares, arms),
         arms=arms,
         differences=differences,
         shares=shares,
-        plan=_plan(table, question, sums[question.metric], alpha),
+        plan=plan,
         days=_daily_differences(table, question.metric, order, alpha, question.planned),
         notes=_notes(table, names),
         question={name: getattr(question, name) for name in question.__dataclass_fields__},
+        split=_split_text(shares),
+        power=_power_text(plan, question),
     )
 
 
@@ -255,6 +261,25 @@ def _plan(table: SessionTable, question: Question, sums: np.ndarray, alpha: floa
         "baseline": _SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily if daily else None,
         "power_as_planned": power_at(by_then, effect, deviation, by_then, alpha),
     }  # fmt: skip
+
+
+def _split_text(shares: dict[str, Any]) -> str:
+    split = ", ".join(
+        f"{name} {share:.1%} of {shares['expected'][name]:.1%}" for name, share in shares["observed"].items()
+    )
+    return f"Split: {split}; {'as expected' if shares['ok'] else 'NOT as expected'} (p {shares['p']:.2g})."
+
+
+def _power_text(plan: dict[str, Any], question: Question) -> str:
+    if plan["sessions"] is None:
+        return "Power: not known yet."
+    days = "the log has less than a day to estimate how many days that takes"
+    if plan["days"] is not None:
+        days = f"{plan['days']:,.1f} days at {plan['sessions_a_day']:,.0f} a day"
+    return (
+        f"Power: an effect of {plan['effect']:.1%} needs {plan['sessions']:,} sessions for a power of "
+        f"{plan['power']:.0%} ({days}); the planned {question.planned:,} give at least {plan['power_as_planned']:.0%}."
+    )
 
 
 def _daily_differences(

@@ -102,15 +102,9 @@ function show(result) {
     row(differences, [`${one.metric}`, `${one.of} – ${one.against}`, { number: signed(one.difference) }, { number: percent(one.relative) },
                       { number: one.interval ? `${signed(one.interval[0])} to ${signed(one.interval[1])}` : "too early" },
                       one.decided ? "excludes zero" : ""], one.decided);
-  const { shares, plan } = result;
-  find("split").className = shares.ok ? "" : "broken";
-  find("split").textContent = `Split: ${Object.entries(shares.observed).map(([name, part]) => `${name} ${percent(part)} of ${percent(shares.expected[name])}`).join(", ")}; ` +
-    `${shares.ok ? "as the weights say" : "not as the weights say"} (p ${shares.p.toPrecision(2)}).`;
-  const days = plan.days === null ? "the log has less than a day to estimate how many days that takes"
-    : `${plan.days.toFixed(1)} days at ${whole(plan.sessions_a_day)} a day`;
-  find("power").textContent = plan.sessions === null ? "Power: not known yet." :
-    `Power: an effect of ${percent(plan.effect)} needs ${whole(plan.sessions)} sessions for a power of ${percent(plan.power)} ` +
-    `(${days}). The planned ${whole(result.question.planned)} sessions give at least ${percent(plan.power_as_planned)}.`;
+  find("split").className = result.shares.ok ? "" : "broken";
+  find("split").textContent = result.split;
+  find("power").textContent = result.power;
   find("notes").replaceChildren(...result.notes.map((text) => made("li", text)));
   document.body.dataset.shown = Number(document.body.dataset.shown ?? 0) + 1;
 }
