@@ -24,6 +24,12 @@ bool is_plain(const std::string& name) {
                        [&](char c) { return alphanumeric(c) || c == '.' || c == '_' || c == '-'; });
 }
 
+// A number or a text for a message.
+std::string stated(const Json* value) {
+    if (value == nullptr || !(value->is(Json::Kind::number) || value->is(Json::Kind::text))) return "of another type";
+    return value->is(Json::Kind::number) ? value->text().substr(0, 40) : shown(value->text());
+}
+
 }  // namespace
 
 Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
@@ -45,10 +51,7 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     const Json* const version = json.find("format_version");
     manifest.format = version == nullptr ? 0 : version->whole().value_or(0);
     if (manifest.format != kFormat && manifest.format != kCompactFormat) {
-        const std::string stated = version == nullptr                ? "null"
-                                   : version->is(Json::Kind::number) ? version->text()
-                                                                     : shown(version->text());
-        const std::string reason = folder + " has bundle format " + stated.substr(0, 40) +
+        const std::string reason = folder + " has bundle format " + stated(version) +
                                    ", this release reads 3 and 4; upgrade mtaw-fast or retrain the bundle";
         if (manifest.format > kCompactFormat) throw LaterFormatError(reason);
         throw bundle_error(reason);
@@ -64,8 +67,8 @@ Manifest Manifest::read(const FileBytes& bytes, const std::string& folder) {
     manifest.n_items = n_items->whole().value_or(0);
     if (manifest.n_items < 1 || manifest.n_items > std::numeric_limits<std::int32_t>::max() ||
         d->whole() != manifest.settings.d) {
-        throw bundle_error(where + " contradicts itself (n_items " + n_items->text().substr(0, 40) + ", d " +
-                           d->text().substr(0, 40) + "); retrain the bundle");
+        throw bundle_error(where + " contradicts itself (n_items " + stated(n_items) + ", d " + stated(d) +
+                           "); retrain the bundle");
     }
     for (const auto& [part, entry] : files->members()) {
         const Json *const name = entry.find("file"), *const digest = entry.find("sha256"),

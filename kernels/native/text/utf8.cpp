@@ -56,13 +56,22 @@ void append_utf8(std::string& out, std::uint32_t character) {
 std::string shown(std::string_view text, std::size_t max_length) {
     if (!is_utf8(text)) return "(not UTF-8)";
     std::string out = "'";
-    for (const char c : text) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
         if (out.size() > max_length) {
             while (!out.empty() && (static_cast<std::uint8_t>(out.back()) & 0xC0U) == 0x80) out.pop_back();
             if (static_cast<std::uint8_t>(out.back()) >= 0xC0) out.pop_back();
             return out + "'..";
         }
-        out += static_cast<std::uint8_t>(c) < 0x20 || c == 0x7F ? ' ' : c;
+        // Characters that end a line beyond ASCII: U+0085, U+2028, U+2029.
+        const std::string_view next = text.substr(i, 3);
+        const bool is_break = next == "\u2028" || next == "\u2029";
+        if (is_break || next.starts_with("\xC2\x85")) {
+            out += ' ';
+            i += is_break ? 2 : 1;
+        } else {
+            out += static_cast<std::uint8_t>(c) < 0x20 || c == 0x7F ? ' ' : c;
+        }
     }
     return out + "'";
 }
