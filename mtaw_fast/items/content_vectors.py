@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import DataError
 from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.text_embedding import TextEmbedding, text_embedding
@@ -78,20 +77,12 @@ class ContentVectors:
         return {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8), "weights": self.weights}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray], where: str = "content vectors") -> ContentVectors:
-        """Return what `arrays` stored. Raises DataError if it is damaged."""
-        try:
-            about = json.loads(arrays[_ABOUT].tobytes())
-            if about["layout"] != _LAYOUT:
-                raise DataError(f"{where} have layout {about['layout']}, not {_LAYOUT}; upgrade mtaw-fast")
-            features, weights = ContentFeatures(tuple(about["columns"])), arrays["weights"]
-            if weights.dtype != np.float32 or weights.ndim != 2 or len(weights) != features.count + 1:
-                raise ValueError("weights")
-            order = UnclickedOrder.of_dict(about.get("order"))
-            prior, text_model = float(about["prior_clicks"]), str(about.get("text_model", ""))
-            return cls(features, weights, prior, about["held_out"], text_model, order)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{where} are damaged ({type(error).__name__}: {error}); retrain the bundle") from None
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> ContentVectors:
+        """Return what `arrays` stored; the core has checked it."""
+        about = json.loads(arrays[_ABOUT].tobytes())
+        order = None if about.get("order") is None else UnclickedOrder.of_dict(about["order"])
+        features, text_model = ContentFeatures(tuple(about["columns"])), about.get("text_model", "")
+        return cls(features, arrays["weights"], float(about["prior_clicks"]), about["held_out"], text_model, order)
 
 
 def fit_content_vectors(

@@ -39,14 +39,9 @@ class UnclickedOrder:
         return {"categories": list(self.categories), "created": self.created, "weights": list(self.weights)}
 
     @classmethod
-    def of_dict(cls, values: Mapping[str, Any] | None) -> UnclickedOrder | None:
-        """Return what `as_dict` made. Raises KeyError, TypeError or ValueError on anything else."""
-        if values is None:
-            return None
-        categories, weights = tuple(map(str, values["categories"])), tuple(map(float, values["weights"]))
-        if len(weights) != 2 * len(categories) + 1 or not np.isfinite(weights).all():
-            raise ValueError("the order of unclicked items")
-        return cls(categories, str(values["created"]), weights)
+    def of_dict(cls, values: Mapping[str, Any]) -> UnclickedOrder:
+        """Return what `as_dict` made."""
+        return cls(tuple(values["categories"]), values["created"], tuple(map(float, values["weights"])))
 
     def scores(self, codes: Sequence[np.ndarray], created: np.ndarray, own: Sequence[Any], now: int) -> np.ndarray:
         """Return float64[n]: the scores of n items; parameters as for `order_features`."""

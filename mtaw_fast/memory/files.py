@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import DataError, UsageError, shown
-from mtaw_fast.kernels.native.memory_tables import TABLES
+from mtaw_fast.errors import DataError
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.storage.tensor_file import Tensors, map_tensors, write_joined
 
@@ -39,46 +38,24 @@ def read_tables(path: Path | Tensors) -> tuple[dict[str, np.ndarray], MemorySett
 
     The values of the arrays are not checked. Raises DataError if the file is missing, damaged or of another layout.
     """
-    arrays, (*numbers, last) = read_arrays(path, "memory tables", len(_FIELDS) + 2, {LAYOUT: TABLES})
+    arrays, (*numbers, last) = read_arrays(path)
     values: dict[str, Any] = {
-        name: whole(value) if name in _COUNTS else value for name, value in zip(_FIELDS, numbers[1:], strict=True)
+        name: whole(value) if name in _COUNTS else value for name, value in zip(_FIELDS, numbers, strict=True)
     }
-    if last:
-        values["once_from"] = whole(last - 1)
-    try:
-        return arrays, MemorySettings(**values)
-    except UsageError as error:
-        raise broken(path, str(error), "memory tables") from None
+    return arrays, MemorySettings(**values, once_from=whole(last - 1) if last else None)
 
 
-def read_arrays(
-    path: Path | Tensors, what: str, n_numbers: int, layouts: Mapping[int, Collection[str]],
-    optional: Collection[str] = (),
-) -> tuple[dict[str, np.ndarray], list[float]]:  # fmt: skip
-    """Read the arrays of a file, and the numbers of its settings, of which the first is the layout's.
+def read_arrays(path: Path | Tensors) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Read the arrays of a file, and the numbers of its settings but the layout's.
 
-    layouts: the names of its arrays by layout. optional: more names; a file has all of them or none. Raises DataError,
-    naming `what`, if the file is missing, damaged or of another layout.
+    Names and settings are not checked: the core has checked those of a bundle. Raises DataError if the file is missing,
+    damaged or of another layout.
     """
     arrays = map_tensors(path)
-    numbers = arrays.pop(SETTINGS, None)
-    if numbers is None or numbers.dtype != np.float64 or numbers.shape != (n_numbers,):
-        raise broken(path, f"it has no settings of {what}", what)
-    if numbers[0] not in layouts:
-        expected_layouts = " or ".join(map(str, layouts))
-        raise DataError(f"{path}: its layout is {numbers[0]:g}, not {expected_layouts}; train, or export, again")
-    expected = {*layouts[int(numbers[0])], *(optional if arrays.keys() & {*optional} else ())}
-    missing, foreign = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
-    if missing:
-        raise broken(path, f"{shown(missing[0])} is missing", what)
-    if foreign:
-        raise broken(path, f"{shown(foreign[0])} is not an array of the {what}", what)
-    return arrays, numbers.tolist()
-
-
-def broken(path: Path | Tensors, reason: str, what: str) -> DataError:
-    """Return the error of a file that cannot be read."""
-    return DataError(f"{path}: {reason}; restore the file or rebuild the {what}")
+    layout, *numbers = arrays.pop(SETTINGS).tolist()
+    if layout != LAYOUT:
+        raise DataError(f"{path}: its layout is {layout:g}, not {LAYOUT}; train, or export, again")
+    return arrays, numbers
 
 
 def whole(value: float) -> Any:

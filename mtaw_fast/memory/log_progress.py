@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -171,33 +172,12 @@ class LogProgress:
 
     @classmethod
     def load(cls, path: Path | Tensors) -> LogProgress:
-        """Map what `save` wrote. Raises DataError if the file is missing, damaged or of another layout."""
-        arrays = map_tensors(path)
-        try:
-            about = json.loads(arrays.pop(_ABOUT).tobytes())
-            if about["layout"] != LAYOUT:
-                raise DataError(f"{path}: its layout is {about['layout']}, not {LAYOUT}; train again")
-            guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
-            for name in _ADDED:
-                arrays.setdefault(name, np.empty(0, _TYPES[name]))
-            if set(arrays) != set(_TYPES):
-                raise KeyError(next(iter(set(arrays) ^ set(_TYPES))))
-            return cls(
-                str(about["log"]), str(about["position"]), guards=guards,
-                clock_state={str(name): int(time) for name, time in about["clock_state"].items()},
-                open={
-                    str(name): (int(last), int(at), int(clicks), bool(bot), [*map(int, recent)])
-                    for name, (last, at, clicks, bot, recent) in about["open"].items()
-                },
-                since=None if about["since"] is None else int(about["since"]),
-                content_priors=[(int(item), int(other), int(time)) for item, other, time in about["content_priors"]],
-                entered=int(about["entered"]), added=[int(item) for item in about["added"]],
-                left=[int(item) for item in about["left"]],
-                candidates={item: [int(key) for key in keys] for item, keys in about["candidates"]},
-                refused_tables=[*map(str, about["refused_tables"])], removed_ids=[*about["removed_ids"]], former=None,
-                **arrays,
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: the learned state is damaged ({type(error).__name__}: {error})") from None
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+        """Map what `save` wrote. Raises DataError if the file is missing, or its arrays do not fit together."""
+        arrays: dict[str, Any] = {**map_tensors(path)}
+        about = json.loads(arrays.pop(_ABOUT).tobytes())
+        del about["layout"]
+        guards = {name.removeprefix(_GUARD): arrays.pop(name) for name in list(arrays) if name.startswith(_GUARD)}
+        about["candidates"] = dict(about["candidates"])
+        about["open"] = {name: tuple(session) for name, session in about["open"].items()}
+        about["content_priors"] = [tuple(prior) for prior in about["content_priors"]]
+        return cls(**about, guards=guards, **arrays)

@@ -124,20 +124,9 @@ class RankerNet:
 
     @classmethod
     def load(cls, path: Path | Tensors) -> RankerNet:
-        """Read what `save` wrote. Raises DataError if the file is missing, damaged or for other features."""
+        """Read what `save` wrote. Raises DataError if the file is missing or for other features."""
         arrays = map_tensors(path)
-        expected = {member.name for member in fields(cls) if member.init}
-        for name in sorted(expected ^ arrays.keys()):
-            fault = "is missing" if name in expected else "is not an array of a ranker"
-            raise DataError(f"{path}: '{name}' {fault}; restore the file or {_REMEDY}")
-        names = arrays.pop(_NAMES)
-        try:
-            features = tuple(names.tobytes().decode().split("\n"))
-            return cls(features=features, **arrays)
-        except UnicodeDecodeError:
-            raise DataError(f"{path}: the feature names are damaged; restore the file or {_REMEDY}") from None
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from None
+        return cls(features=tuple(arrays.pop(_NAMES).tobytes().decode().split("\n")), **arrays)
 
 
 def feature_bounds(features: Sequence[str], mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

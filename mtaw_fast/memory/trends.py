@@ -18,11 +18,10 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.kernels.native.trend_tables import CONTEXT_ARRAYS, HALF_LIVES, TRENDS, build_trends, check_trends
 from mtaw_fast.kernels.native.trends import Trends
-from mtaw_fast.memory.files import SETTINGS, broken, read_arrays, whole
+from mtaw_fast.memory.files import LAYOUT, SETTINGS, read_arrays, whole
 from mtaw_fast.memory.settings import is_count
 from mtaw_fast.storage.tensor_file import Tensors, write_joined
 
-LAYOUT = 1
 _HOUR = 3_600_000
 _MAX_HOURS = (1 << 42) / _HOUR
 _DEFAULT_HOURS = tuple(ms / _HOUR for ms in HALF_LIVES)
@@ -216,13 +215,8 @@ def write_trends(path: Path, pieces: Mapping[str, Sequence[np.ndarray]], setting
 
 
 def _read(path: Path | Tensors) -> tuple[Mapping[str, np.ndarray], TrendSettings]:
-    n_lives = len(HALF_LIVES)
-    arrays, numbers = read_arrays(path, "trends", n_lives + 3, {LAYOUT: TRENDS}, CONTEXT_ARRAYS)
-    window, max_neighbors = map(whole, numbers[1 + n_lives :])
-    try:
-        return arrays, TrendSettings(tuple(numbers[1 : 1 + n_lives]), window, max_neighbors)
-    except UsageError as error:
-        raise broken(path, str(error), "trends") from None
+    arrays, (*half_lives, window, max_neighbors) = read_arrays(path)
+    return arrays, TrendSettings(tuple(half_lives), whole(window), whole(max_neighbors))
 
 
 def trend_settings(config: Config) -> TrendSettings:

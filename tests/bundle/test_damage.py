@@ -118,6 +118,7 @@ def texts_for(stored: np.ndarray | None) -> Iterator[tuple[str, Any]]:
     about = json.loads(stored.tobytes())
     yield "of another type", 5
     first = about if isinstance(about, dict) else about[0]
+    yield "with another member", {**about, "hologram": 1} if isinstance(about, dict) else [first, first]
     for name, value in list(first.items()):
         del first[name]
         yield f"without {name}", about

@@ -112,15 +112,8 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("tables", "postings", set_at(1, 0), r"postings\[1\] does not come after the one before"),
         ("tables", "session_items", set_at(7, 40), r"session_items\[7\] is 40, outside 0\.\.39"),
         ("tables", "settings", set_at(0, 2), "its layout is 2, not 1; train, or export, again"),
-        ("tables", "settings", set_at(1, 0), "memory: window=0 is out of range"),
-        ("tables", "settings", set_at(1, 2.5), "memory: window=2.5 is out of range"),
-        ("tables", "settings", set_at(4, np.nan), "memory: recency=nan is out of range"),
-        ("tables", "settings", set_at(5, np.nan), "memory: max_neighbors=nan is out of range"),
-        ("tables", "settings", set_at(5, 1e300), "memory: max_neighbors=.* is out of range"),
         ("tables", "settings", set_at(5, 3), r"row_offsets\[\d+\] ends a run longer than 3"),
         ("tables", "settings", set_at(6, 2), r"post_offsets\[\d+\] ends a run longer than 2"),
-        ("tables", "settings", lambda a: a[:-1], "it has no settings of memory tables"),
-        ("tables", "settings", lambda a: a.astype(np.float32), "it has no settings of memory tables"),
         ("trends", "row_offsets", set_at(0, 1), r"row_offsets\[0\] is 1, not 0"),
         ("trends", "row_offsets", set_at(3, 10**9), r"row_offsets\[3\] ends a run longer than 12"),
         ("trends", "row_offsets", set_at(3, -1), r"row_offsets\[3\] is less than the one before"),
@@ -140,12 +133,7 @@ def set_at(place: int | tuple[int, int], value: float) -> Callable[[np.ndarray],
         ("trends", "clock", set_at(1, 5), r"clock\[1\] is not the newest click's"),
         ("trends", "clock", set_at(7, -1), r"clock\[7\] is no"),
         ("trends", "settings", set_at(0, 2), "its layout is 2, not 1; train, or export, again"),
-        ("trends", "settings", set_at(1, 0), "trends: half_lives=.* is out of range"),
-        ("trends", "settings", set_at(7, np.inf), "trends: half_lives=.* is out of range"),
-        ("trends", "settings", set_at(2, 0.1), "trends: half_lives=.* is out of range"),
-        ("trends", "settings", set_at(8, 0.5), "trends: window=0.5 is out of range"),
         ("trends", "settings", set_at(9, 3), r"row_offsets\[\d+\] ends a run longer than 3"),
-        ("trends", "settings", lambda a: a[:-1], "it has no settings of trends"),
     ],
     indirect=["kind"],
 )  # fmt: skip
@@ -155,24 +143,6 @@ def test_wrong_arrays_are_refused(
     arrays = {key: array.copy() for key, array in map_tensors(saved).items()}
     write_tensors(saved, {**arrays, name: change(arrays[name])})
     assert_refused(saved, reason)
-
-
-def test_missing_and_foreign_arrays_are_named(kind: str, saved: Path) -> None:
-    arrays = dict(map_tensors(saved))
-    for name in ("neighbors", "settings"):
-        write_tensors(saved, {key: array for key, array in arrays.items() if key != name})
-        assert_refused(saved, "it has no settings" if name == "settings" else f"'{name}' is missing")
-    write_tensors(saved, {**arrays, "weights": np.zeros(3)})
-    assert_refused(saved, f"'weights' is not an array of the (memory )?{kind}")
-
-
-def test_truncated_and_missing_files_are_refused(saved: Path) -> None:
-    data = saved.read_bytes()
-    for size in (0, 7, 100, len(data) // 2, len(data) - 1):
-        saved.write_bytes(data[:size])
-        assert_refused(saved, "not a whole safetensors file")
-    saved.unlink()
-    assert_refused(saved, "is missing")
 
 
 def use(tables: Tables) -> None:
@@ -187,24 +157,6 @@ def use(tables: Tables) -> None:
     assert np.isfinite(live.features(*ranges, live.candidates(*ranges, 6))).all()
 
 
-def test_any_damaged_byte_is_refused_or_harmless(kind: str, saved: Path) -> None:
-    """Tables that pass the checks work."""
-    data = saved.read_bytes()
-    rng = np.random.default_rng(0)
-    reasons = []
-    for place in rng.integers(0, len(data), 200):
-        damaged = bytearray(data)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        saved.unlink()  # a file that is still mapped must not change
-        saved.write_bytes(damaged)
-        try:
-            use(KINDS[kind].load(saved))
-        except DataError as error:
-            reasons.append(str(error))
-    assert 10 < len(reasons) < 150
-    assert all("\n" not in reason for reason in reasons)
-
-
 def test_made_by_hand_they_are_checked_too(made: dict[str, Tables]) -> None:
     for kind, named, last in (("tables", "memory tables", N_ITEMS - 1), ("trends", "trends", N_TRENDING - 1)):
         with pytest.raises(DataError, match=rf"{named}: neighbors\[0\] is 99, outside 0\.\.{last}; rebuild"):
@@ -217,3 +169,21 @@ def test_made_by_hand_they_are_checked_too(made: dict[str, Tables]) -> None:
         tables_of([[(-1, 2)]], 3, TRENDS)
     with pytest.raises(DataError, match=r"trends: items\[0\] is 2, outside 0\.\.1"):
         tables_of([[(1, 2)]], 2, TRENDS)
+
+
+def test_any_damaged_byte_of_an_array_is_refused_or_harmless(kind: str, saved: Path) -> None:
+    """Tables that pass the checks work."""
+    data = saved.read_bytes()
+    rng = np.random.default_rng(0)
+    reasons = []
+    for place in rng.integers(8 + int.from_bytes(data[:8], "little"), len(data), 200):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        saved.unlink()  # a file that is still mapped must not change
+        saved.write_bytes(damaged)
+        try:
+            use(KINDS[kind].load(saved))
+        except DataError as error:
+            reasons.append(str(error))
+    assert 10 < len(reasons) < 150
+    assert all("\n" not in reason for reason in reasons)

@@ -52,12 +52,10 @@ def test_vectors_given_by_hand_are_in_a_file_that_has_some(progress: LogProgress
         ("keys", lambda array: array[::-1].copy(), "keys do not ascend"),
         ("keys", lambda array: array[:-1], "differ in length"),
         ("last", lambda array: array.astype(np.int32), "last must be a vector of int64"),
-        ("about", lambda array: array[:-1], "is damaged"),
     ],
 )
 def test_damage_is_refused(saved: Path, name: str, change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
     arrays = map_tensors(saved)
     write_tensors(saved, arrays | {name: change(arrays[name])})
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message):
         LogProgress.load(saved)
-    assert str(saved) in str(caught.value)

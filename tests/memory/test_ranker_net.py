@@ -214,28 +214,23 @@ def others_among(names: tuple[str, ...]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"w1": None}, "'w1' is missing"),
-        ({"w9": np.zeros(1, np.float32)}, "'w9' is not an array of a ranker"),
         ({"mean": np.zeros(3, np.float32)}, r"mean must be float32\[\d+\], not float32\[3\]"),
         ({"b2": np.zeros(7, np.float32)}, r"w2 must be float32\[24, 7\]"),
         ({"bias": np.zeros(1)}, r"bias must be float32\[1\], not float64\[1\]"),
         ({"w3": np.full(16, np.nan, np.float32)}, "w3 has a value that is not finite"),
         ({"features": np.frombuffer(b"length\nmagic", np.uint8)}, "features are not this release's"),
-        ({"features": np.frombuffer(b"\xff\xfe", np.uint8)}, "the feature names are damaged"),
         ({"features": np.frombuffer("\n".join(NAMES[::-1]).encode(), np.uint8)}, "the order differs"),
         ({"features": others_among(NAMES)}, REFUSED),
         ({"features": others_among(memory_query.feature_names(trends=True))}, REFUSED),
     ],
 )
-def test_damaged_file(tmp_path: Path, change: dict[str, np.ndarray | None], reason: str) -> None:
+def test_damaged_file(tmp_path: Path, change: dict[str, np.ndarray], reason: str) -> None:
     path = tmp_path / "ranker.safetensors"
     RANKER.save(path)
-    arrays = map_tensors(path) | change
-    write_tensors(path, {name: array for name, array in arrays.items() if array is not None})
+    write_tensors(path, map_tensors(path) | change)
     with pytest.raises(DataError, match=reason) as caught:
         RankerNet.load(path)
     assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("units", [(12, 8), (8, 12), (0, 8), (264, 8)])

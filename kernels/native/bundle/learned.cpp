@@ -5,6 +5,7 @@
 
 #include "bundle/failure.hpp"
 #include "text/json.hpp"
+#include "text/utf8.hpp"
 
 namespace mtaw {
 namespace {
@@ -59,6 +60,12 @@ class LearnedCheck {
     void about(const Json& about) const {
         if (const Json* const layout = about.find("layout"); layout == nullptr || layout->whole() != kLearnedLayout)
             throw bundle_error(file_.bytes().path() + ": its layout is not 3; train again");
+        constexpr std::string_view kMembers[] = {
+            "layout", "log",  "position",       "clock_state", "open",           "since",      "entered",
+            "added",  "left", "content_priors", "candidates",  "refused_tables", "removed_ids"};
+        for (const auto& [name, value] : about.members()) {
+            if (std::find(std::begin(kMembers), std::end(kMembers), name) == std::end(kMembers)) refuse(shown(name));
+        }
         member(about, "log", Json::Kind::text);
         member(about, "position", Json::Kind::text);
         for (const auto& [name, time] : member(about, "clock_state", Json::Kind::object).members()) {

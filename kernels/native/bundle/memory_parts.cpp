@@ -268,6 +268,7 @@ void Bundle::read_context() {
             }
             fits = column.codes.size() == values->list().size() &&
                    static_cast<std::int64_t>(column.codes.size()) + 1 == shape->begins[c + 1] - shape->begins[c];
+            fits = fits && std::find(names.begin(), names.end(), column.name) == names.end();
             names.push_back(column.name);
             context_.columns.push_back(std::move(column));
         }
