@@ -20,12 +20,11 @@ from safetensors.numpy import save
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config import Config
-from mtaw_fast.errors import BundleError
 from mtaw_fast.items import ContentVectors
 from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.storage.tensor_file import map_tensors
-from tests.support.libmtaw import MAP, NO_VERIFY, CallError, Client
+from tests.support.endings import endings
 from tests.support.random_bundle import save_random
 from tests.support.ranking.typed_model import typed_model
 
@@ -201,21 +200,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Files]:
     Bundle.save(folder / "all", model, metrics={}, dataset={})
     save_random(folder / "numbers", n_items=20, max_session_length=6, text=False)
     return [Files(folder / "all"), Files(folder / "numbers")]
-
-
-def endings(folder: Path, verify: bool) -> tuple[str, str]:
-    """Return how Python and C end, "" or the reason."""
-    ends = ["", ""]
-    try:
-        Bundle.load(folder, verify=verify, mapping="map")
-    except BundleError as error:
-        ends[0] = str(error)
-    try:
-        with Client(folder, MAP | (0 if verify else NO_VERIFY)):
-            pass
-    except CallError as error:
-        ends[1] = str(error)
-    return ends[0], ends[1]
 
 
 @pytest.mark.slow

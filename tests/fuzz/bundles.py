@@ -1,5 +1,5 @@
-"""Damaged bundles: loading one raises a one-line error or returns a Recommender that answers; it never crashes or
-hangs.
+"""Damaged bundles: loading one raises a one-line error, that of libmtaw too, or returns a Recommender that answers; it
+never crashes or hangs.
 
     python -m tests.fuzz.bundles --cases 100000            until done, or a case fails
     python -m tests.fuzz.bundles --first 4711 --cases 1    one case again
@@ -27,6 +27,7 @@ import numpy as np
 from mtaw_fast.errors import BundleError, MtawError
 from mtaw_fast.recommender import Recommender
 from tests.fuzz.mutations import Files, mutated, spoil
+from tests.support.endings import endings
 from tests.support.random_bundle import bundle_parts, memory_parts, save_parts, save_random
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,10 +89,13 @@ def _whole_bundles(work: Path) -> list[Files]:
 
 def _one_case(rng: Random, folder: Path) -> bool:
     """Load and use a bundle; return whether it loaded. Errors other than one-line errors propagate."""
+    verify = rng.random() < 0.5
+    python, c = endings(folder, verify)
+    assert python == c, (python, c)
     encoder = rng.choice(("auto", "auto", "auto", "numpy"))
     index = rng.choice(("auto", "auto", "auto", "numpy"))
     try:
-        rec = Recommender.load(folder, encoder=encoder, index=index, verify=rng.random() < 0.5)
+        rec = Recommender.load(folder, encoder=encoder, index=index, verify=verify)
     except BundleError as error:
         _check_message(error)
         return False

@@ -160,6 +160,8 @@ class JsonReader {
             if (!take("+")) take("-");
             if (count() == 0) fail("a number has no exponent");
         }
+        constexpr std::size_t kMostDigits = 4300;  // as Python, which refuses longer whole numbers
+        if (offset_ - begin > kMostDigits) fail("a number is too long");
         return std::string(text_.substr(begin, offset_ - begin));
     }
 
