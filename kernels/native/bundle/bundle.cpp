@@ -1,6 +1,7 @@
 #include "bundle/bundle.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <stdexcept>
 
@@ -14,9 +15,11 @@ namespace {
 constexpr std::int64_t kCheckedRows = 4096;  // rows: in a part of another model nearly every row differs
 
 bool is_finite(const float* values, std::int64_t count) {
-    bool finite = true;
-    for (std::int64_t i = 0; i < count; ++i) finite &= std::isfinite(values[i]);
-    return finite;
+    // By their bits, so that compilers vectorize it: an exponent of ones alone carries into the sign's place.
+    constexpr std::uint32_t kExponent = 0x7F800000, kLowest = 0x00800000, kSign = 0x80000000;
+    std::uint32_t any = 0;
+    for (std::int64_t i = 0; i < count; ++i) any |= (std::bit_cast<std::uint32_t>(values[i]) & kExponent) + kLowest;
+    return (any & kSign) == 0;
 }
 
 }  // namespace

@@ -147,8 +147,7 @@ int new_copy(int source, const struct stat& before, const std::string& name, con
     };
     Descriptor sealed(static_cast<int>(syscall(SYS_memfd_create, name.c_str(), kCloseOnExec | kAllowSealing)));
     if (sealed.get() < 0) throw fail(errno);
-    // All pages now: without memory this is an error, but a later write would be a SIGBUS.
-    if (const int error = posix_fallocate(sealed.get(), 0, before.st_size); error != 0) throw fail(error);
+    // Not through a mapping: without memory a write is an error, and not a SIGBUS.
     constexpr std::size_t kChunk = 1 << 26;
     for (off_t done = 0; done < before.st_size;) {
         const ssize_t sent =
