@@ -138,6 +138,8 @@ class SessionHandles:
 _CallRules: TypeAlias = tuple["AppliedRules", int, int]
 # The boosts float64[..], pinned bool[..], and whether an approximate index found too few candidates.
 _Effects: TypeAlias = tuple[np.ndarray, np.ndarray, bool]
+# All items, most clicks first, int32[N + M], and their clicks int64[N + M].
+_Popular: TypeAlias = tuple[np.ndarray, np.ndarray]
 _List: TypeAlias = tuple[np.ndarray, np.ndarray, _Effects | None]
 _RuleEffect: TypeAlias = Literal["boosted", "buried", "pinned"]
 _ReasonKind: TypeAlias = Literal["session", "together", "encoder"]
@@ -190,12 +192,12 @@ class Engine:
         types: np.ndarray | None = None,
         always_ranked: np.ndarray | None = None,
         other: _OtherStages | None = None,
+        popular: _Popular | None = None,
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float | None]]: ...
     def popular(
         self,
         k: int,
-        order: np.ndarray,
-        clicks: np.ndarray,
+        popular: _Popular,
         excluded: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
         now: int = 0,
@@ -229,6 +231,7 @@ class Engine:
         contexts: np.ndarray | None = None,
         types: np.ndarray | None = None,
         other: _OtherStages | None = None,
+        popular: _Popular | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray, _Effects]]: ...
 
 def memory_feature_names(trends: bool = False) -> tuple[str, ...]: ...
@@ -450,10 +453,6 @@ class RuleSet:
     @property
     def boosts(self) -> list[tuple[Condition, float]]: ...
     @property
-    def limits(self) -> list[tuple[str, int]]: ...
-    @property
-    def pins(self) -> list[tuple[int, str]]: ...
-    @property
     def columns(self) -> list[str]: ...
     @property
     def current(self) -> list[str]: ...
@@ -474,3 +473,4 @@ class AppliedRules:
     def shown_pins(
         self, clicks: np.ndarray, excluded: np.ndarray | None, allowed: np.ndarray | None, exclude_seen: bool
     ) -> list[int]: ...
+    def within_limits(self, kept: np.ndarray, candidates: np.ndarray, count: int) -> list[int]: ...

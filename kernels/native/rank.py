@@ -21,15 +21,16 @@ them.
         these are read at once, and none behind them. `effects` is then (boosts float64[..], pinned bool[..], whether
         more items than these could be needed). No state is used.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types,
-                always_ranked, other)
-        packed sessions of internal ids, none empty. times: int64[T] of their clicks; a session is ranked right after
-        its last one instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. always_ranked: as
-        `SessionMemory.rank`; under rules these are the items that boosts raise. Returns (ids int32[B, k], scores
-        float32[B, k], times as above), padded with -1 / -inf.
+                always_ranked, other, popular)
+        packed sessions of internal ids. times: int64[T] of their clicks; a session is ranked right after its last one
+        instead of at `now`. contexts: uint16[T, C], codes of the clicks' visits. always_ranked: as
+        `SessionMemory.rank`; under rules these are the items that boosts raise. popular: what `engine.popular` takes,
+        for sessions without clicks, which get its list; None: every session has clicks. Returns (ids int32[B, k],
+        scores float32[B, k], times as above), padded with -1 / -inf.
     engine.rank_ruled(items, offsets, k, rules, ..)
         the same under rules, without always_ranked: a list of (ids int32[m], scores float32[m], effects), m <= k.
 
-    engine.popular(k, order, clicks, excluded, allowed, now, rules)
+    engine.popular(k, (order, clicks), excluded, allowed, now, rules)
         the most clicked items; with trends those that rise at `now`, then the others, each with a score 1 lower than
         the item before it. order int32[N + M]: all items, most clicks first. clicks: int64[N + M].
     engine.similar(item, k, by_sessions, excluded, allowed, other, rules)

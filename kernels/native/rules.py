@@ -4,8 +4,8 @@ ItemColumns([(name, kind, is_public, arrays)])
     The columns of an item table; arrays by their names in `Column.arrays`, kept without a copy.
 RuleSet(json, where)
     Rules as JSON (docs/rules.md). where: how errors name them. Attributes: filter (Condition
-    or None), boosts [(Condition, by)], limits [(column, most)], pins [(position, id as a text)], columns and current
-    (names, sorted: all of them, and those whose values of the last click's item are used).
+    or None), boosts [(Condition, by)], columns and current (names, sorted: all of them, and those whose values of the
+    last click's item are used).
 rules.check(columns or None, public_only)
     Raises ValueError unless they fit the columns; None: the items have none.
 condition.bits(columns, item or None, n_items)
@@ -18,6 +18,8 @@ applied.raised
     The items whose boosts add up to more than 0, as bits; None without any.
 applied.shown_pins(clicks int32[m], excluded, allowed, exclude_seen)
     The pinned items that no condition (as in `kernels.native.rank`) hides, by their positions.
+applied.within_limits(kept int32[..], candidates int32[..], count)
+    The first `count` candidates that the limits let into a list next to the items `kept`.
 
 What is wrong raises ValueError with one line. Work over the items releases the GIL.
 """

@@ -8,6 +8,7 @@
 #include "context.hpp"
 #include "failure.hpp"
 #include "limits.hpp"
+#include "rank/batch.hpp"
 #include "rank/item_lists.hpp"
 #include "rank/reasons.hpp"
 #include "rank/ruled_ranking.hpp"
@@ -15,7 +16,6 @@
 namespace mtaw {
 namespace {
 
-constexpr std::size_t kBatch = 1024;  // sessions that are ranked together
 constexpr std::uint8_t kUnknownType = 255;
 
 // Without its padding.
@@ -201,10 +201,9 @@ std::unique_ptr<Answer> Recommender::answer_of(Clicks clicks, const Request& req
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {
     if (clicks.known.empty()) {
-        const ItemClicks clicks_of_items{bundle_->most_clicked(), bundle_->popularity()};
         return answer_with(std::move(clicks), request,
                            [&](std::int64_t k, const Conditions& conditions, std::int32_t* ids, float* scores) {
-                               rank_popular(engine_, clicks_of_items, k, conditions, ids, scores);
+                               rank_popular(engine_, item_clicks(), k, conditions, ids, scores);
                            });
     }
     const std::vector<std::int32_t> known = clicks.known;
@@ -234,46 +233,36 @@ std::unique_ptr<Answer> Recommender::recommend_growing(SessionState& state, cons
 
 std::vector<std::unique_ptr<Answer>> Recommender::recommend_batch(std::vector<Clicks> sessions,
                                                                   const Request& request) const {
-    std::vector<std::unique_ptr<Answer>> answers(sessions.size());
-    std::vector<std::size_t> batch_indices;
-    for (std::size_t b = 0; b < sessions.size(); ++b) {
-        if (request.rules != nullptr || sessions[b].known.empty()) {
-            answers[b] = recommend(std::move(sessions[b]), request);
-        } else {
-            batch_indices.push_back(b);
-        }
+    std::vector<std::unique_ptr<Answer>> answers;
+    answers.reserve(sessions.size());
+    if (request.rules != nullptr) {  // which may mean something else for each session
+        for (Clicks& session : sessions) answers.push_back(recommend(std::move(session), request));
+        return answers;
     }
-    const auto k = static_cast<std::size_t>(request.k);
-    const Borrowed scratch(*this);
-    std::vector<std::int32_t> clicks, ids;
+    std::vector<std::int32_t> clicks;
     std::vector<std::uint8_t> types;
-    std::vector<std::int64_t> offsets;
-    std::vector<float> scores;
-    for (std::size_t begin = 0; begin < batch_indices.size(); begin += kBatch) {
-        const std::size_t count = std::min(kBatch, batch_indices.size() - begin);
-        clicks.clear();
-        types.clear();
-        offsets.assign(1, 0);
-        for (std::size_t i = 0; i < count; ++i) {
-            const Clicks& session = sessions[batch_indices[begin + i]];
-            clicks.insert(clicks.end(), session.known.begin(), session.known.end());
-            types.insert(types.end(), session.types.begin(), session.types.end());
-            offsets.push_back(static_cast<std::int64_t>(clicks.size()));
-        }
-        ids.resize(count * k);
-        scores.resize(ids.size());
-        PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(count)};
-        packed.types = types.empty() ? nullptr : types.data();
-        engine_.rank(packed, request.k, request.conditions(), ids.data(), scores.data(), *scratch);
-        for (std::size_t i = 0; i < count; ++i) {
-            const auto from = static_cast<std::ptrdiff_t>(i * k), to = static_cast<std::ptrdiff_t>((i + 1) * k);
-            Arranged ranking;
-            ranking.ids.assign(ids.begin() + from, ids.begin() + to);
-            ranking.scores.assign(scores.begin() + from, scores.begin() + to);
-            trim(ranking);
-            const std::size_t b = batch_indices[begin + i];
-            answers[b] = answer_of(std::move(sessions[b]), request, std::move(ranking));
-        }
+    std::vector<std::int64_t> offsets{0};
+    for (const Clicks& session : sessions) {
+        clicks.insert(clicks.end(), session.known.begin(), session.known.end());
+        types.insert(types.end(), session.types.begin(), session.types.end());
+        offsets.push_back(static_cast<std::int64_t>(clicks.size()));
+    }
+    PackedSessions packed{clicks.data(), offsets.data(), static_cast<std::int64_t>(sessions.size())};
+    packed.types = types.empty() ? nullptr : types.data();
+    std::vector<std::int32_t> ids(sessions.size() * static_cast<std::size_t>(request.k));
+    std::vector<float> scores(ids.size());
+    const ItemClicks popular = item_clicks();
+    {
+        const Borrowed scratch(*this);
+        rank_batch(engine_, &popular, packed, request.k, request.conditions(), ids.data(), scores.data(), *scratch);
+    }
+    for (std::size_t b = 0; b < sessions.size(); ++b) {
+        const auto from = static_cast<std::ptrdiff_t>(b) * request.k, to = from + request.k;
+        Arranged ranking;
+        ranking.ids.assign(ids.begin() + from, ids.begin() + to);
+        ranking.scores.assign(scores.begin() + from, scores.begin() + to);
+        trim(ranking);
+        answers.push_back(answer_of(std::move(sessions[b]), request, std::move(ranking)));
     }
     return answers;
 }

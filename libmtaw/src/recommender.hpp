@@ -11,6 +11,7 @@
 #include "answer.hpp"
 #include "bundle/bundle.hpp"
 #include "rank/engine.hpp"
+#include "rank/item_lists.hpp"
 #include "rules.hpp"
 
 namespace mtaw {
@@ -85,6 +86,7 @@ class Recommender {
         std::unique_ptr<EngineScratch> scratch_;
     };
 
+    ItemClicks item_clicks() const { return {bundle_->most_clicked(), bundle_->popularity()}; }
     // Writes the first `depth` items, padded.
     using Rank =
         std::function<void(std::int64_t depth, const Conditions& conditions, std::int32_t* ids, float* scores)>;

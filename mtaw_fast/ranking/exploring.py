@@ -7,8 +7,7 @@ filters hold, limits count the placed items too, and pins stay where they are, a
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
 from zlib import crc32
@@ -17,14 +16,13 @@ import numpy as np
 
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.items import ItemTable
-from mtaw_fast.items.columns import NO_TIME, BooleanColumn, CategoriesColumn, CategoryColumn
+from mtaw_fast.items.columns import NO_TIME
 from mtaw_fast.items.unclicked_order import NO_CATEGORY, OWN
 from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.ranking.answer import Reason, Recommendations
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.item_content import content_arrays
 from mtaw_fast.ranking.options import Conditions, Options
-from mtaw_fast.rules import RuleSet
 from mtaw_fast.system.fork_lock import ForkLock
 
 _DEPTH = 4  # how many candidates are read for each position, for limits that leave some of them out
@@ -33,7 +31,6 @@ _DEPTH = 4  # how many candidates are read for each position, for limits that le
 Rank = Callable[[int, Conditions], np.ndarray]
 # (clicks int32[m], internal ids int32[..]) to a reason for each id.
 Reasons = Callable[[np.ndarray, np.ndarray], list[Reason]]
-Value = tuple[int, int]  # number of a limit, code of its column
 
 
 class Impressions:
@@ -133,7 +130,10 @@ def _listed(
     candidates = _with_unclicked(catalog, candidates, eligible, clicks, conditions, len(candidates))
     while count:
         is_kept = _without_last(fixed | rare[ranked], count)
-        chosen = _fitting(candidates, ranked[is_kept], options.rules, catalog.items, count)
+        if applied is None:
+            chosen = candidates[:count].tolist()
+        else:
+            chosen = applied.native.within_limits(ranked[is_kept], candidates, count)
         if len(chosen) == count:
             return _placed(ranked, is_kept, fixed, chosen)
         count = min(count - 1, len(chosen))
@@ -178,39 +178,6 @@ def _without_last(stays: np.ndarray, count: int) -> np.ndarray:
     is_kept = np.ones(len(stays), dtype=bool)
     is_kept[np.flatnonzero(~stays)[-count:]] = False
     return is_kept
-
-
-def _fitting(
-    candidates: np.ndarray, kept_items: np.ndarray, rules: RuleSet | None, table: ItemTable | None, count: int
-) -> list[int]:
-    """Return the first `count` candidates that the limits of the rules let into a list next to `kept_items`."""
-    if rules is None or not rules.limits or table is None:
-        return [int(item) for item in candidates[:count]]
-    counts = Counter(value for item in kept_items.tolist() for value in _values(rules, table, item))
-    chosen: list[int] = []
-    for item in candidates.tolist():
-        values = _values(rules, table, item)
-        if len(chosen) < count and all(counts[value] < rules.limits[value[0]].most for value in values):
-            chosen.append(item)
-            counts.update(values)
-    return chosen
-
-
-def _values(rules: RuleSet, table: ItemTable, item: int) -> list[Value]:
-    """Return the values of an item that the limits count: pairs of the limit's number and a code of its column."""
-    limit_values = []
-    for limit, rule in enumerate(rules.limits):
-        column = table.columns[rule.per]
-        codes: Sequence[int] = ()
-        if item >= column.n_rows:
-            pass
-        elif isinstance(column, CategoriesColumn):
-            codes = column.codes[column.offsets[item] : column.offsets[item + 1]].tolist()
-        elif isinstance(column, (CategoryColumn, BooleanColumn)):
-            values = column.codes if isinstance(column, CategoryColumn) else column.values
-            codes = [int(values[item])]
-        limit_values += [(limit, code) for code in dict.fromkeys(codes) if code >= 0]
-    return limit_values
 
 
 def _placed(

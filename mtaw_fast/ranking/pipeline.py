@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mtaw_fast.data.item_ids import refuse_other_type
-from mtaw_fast.data.ranked_lists import padded_lists, padded_to
+from mtaw_fast.data.ranked_lists import padded_to
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.answer import Recommendations, Times
@@ -23,7 +23,6 @@ from mtaw_fast.ranking.retrieval import Index
 from mtaw_fast.ranking.retrieval.segmented_index import SegmentedIndex
 from mtaw_fast.rules import AppliedRules
 
-_CHUNK_SESSIONS = 1024
 _NO_CLICKS = np.empty(0, dtype=np.int32)
 
 
@@ -138,25 +137,8 @@ class Pipeline:
         """
         sessions.check_ids(self.catalog.size, "sessions")
         width = max(1, min(k, self.catalog.n_items))
-        if len(sessions) <= _CHUNK_SESSIONS:
-            ranked = self._rank(sessions, width, conditions)
-        else:
-            cuts = range(0, len(sessions), _CHUNK_SESSIONS)
-            parts = [self._rank(sessions.slice(cut, cut + _CHUNK_SESSIONS), width, conditions) for cut in cuts]
-            ranked = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        ranked = self.ranker.rank(sessions, width, conditions)
         return ranked if width == k else padded_to(k, *ranked)
-
-    def _rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        empty = sessions.offsets[1:] == sessions.offsets[:-1]
-        if not empty.any() and len(sessions):
-            return self.ranker.rank(sessions, k, conditions)
-        ids, scores = padded_lists(len(sessions), k)
-        if empty.any():
-            ids[empty], scores[empty], _ = self.ranker.popular(k, conditions)
-        filled = np.flatnonzero(~empty)
-        if len(filled):
-            ids[filled], scores[filled] = self.ranker.rank(sessions.select(filled), k, conditions)
-        return ids, scores
 
     def similar(self, item: int, by: Literal["vectors", "sessions"], options: Options) -> Recommendations:
         """Return the items most similar to `item`, an internal id, with their cosines; see `Recommender.similar_items`.
@@ -179,19 +161,15 @@ class Pipeline:
 
     def _ruled_rows(self, sessions: Sessions, options: Options) -> list[Row]:
         """Rank sessions of internal ids under rules: those together for which the rules mean the same."""
-        groups: dict[tuple[int, bool], tuple[AppliedRules, list[int]]] = {}
+        groups: dict[int, tuple[AppliedRules, list[int]]] = {}
         for number, clicks in enumerate(sessions):
             applied = self._applied(options, clicks)
             assert applied is not None
-            groups.setdefault((id(applied), len(clicks) > 0), (applied, []))[1].append(number)
+            groups.setdefault(id(applied), (applied, []))[1].append(number)
         rows: dict[int, Row] = {}
-        for (_, has_clicks), (applied, numbers) in groups.items():
-            if has_clicks:
-                part = sessions if len(numbers) == len(sessions) else sessions.select(np.array(numbers))
-                ranked = self.ranker.rank_ruled(part, options.k, options.conditions, applied)
-            else:
-                ranked = [self.ranker.popular(options.k, options.conditions, applied)] * len(numbers)
-            rows.update(zip(numbers, ranked, strict=True))
+        for applied, numbers in groups.values():
+            part = sessions if len(numbers) == len(sessions) else sessions.select(np.array(numbers))
+            rows.update(zip(numbers, self.ranker.rank_ruled(part, options.k, options.conditions, applied), strict=True))
         return [rows[number] for number in range(len(sessions))]
 
     def _fallback(self, unknown: list[Any], options: Options, log_position: str | None) -> Recommendations:

@@ -120,20 +120,21 @@ class Ranker:
         return ranked, state
 
     def rank(self, sessions: Sessions, k: int, conditions: Conditions) -> tuple[np.ndarray, np.ndarray]:
-        """Rank sessions of internal ids, none of them empty: (ids int32[B, k], scores float32[B, k]), padded."""
+        """Rank sessions of internal ids: (ids int32[B, k], scores float32[B, k]), padded; an empty one as `popular`."""
         ids, scores, _ = self.engine.rank(
             *_packed(sessions), k, conditions.excluded, conditions.bits, conditions.exclude_seen, conditions.at or 0,
-            conditions.context, *_of_clicks(sessions), None, self._stages(conditions),
+            conditions.context, *_of_clicks(sessions), None, self._stages(conditions), self._popular(sessions),
         )  # fmt: skip
         return ids, scores
 
     def rank_ruled(self, sessions: Sessions, k: int, conditions: Conditions, applied: AppliedRules) -> list[Row]:
-        """Rank sessions of internal ids, none of them empty, under the same rules."""
+        """Rank sessions of internal ids under the same rules."""
         rules = self._rules(applied)
         assert rules is not None
         return list(self.engine.rank_ruled(
             *_packed(sessions), k, rules, conditions.excluded, conditions.bits, conditions.exclude_seen,
             conditions.at or 0, conditions.context, *_of_clicks(sessions), self._stages(conditions, applied),
+            self._popular(sessions),
         ))  # fmt: skip
 
     def popular(self, k: int, conditions: Conditions, applied: AppliedRules | None = None) -> Row:
@@ -142,10 +143,9 @@ class Ranker:
         The scores of rising items are those of `Trends.rising`. Each of the others has a score 1 lower than the item
         before it, which only expresses their order.
         """
-        catalog = self._catalog
         return self.engine.popular(
-            k, catalog.most_clicked, catalog.popularity, conditions.excluded, conditions.bits, conditions.at or 0,
-            self._rules(applied, approximate=0),
+            k, (self._catalog.most_clicked, self._catalog.popularity), conditions.excluded, conditions.bits,
+            conditions.at or 0, self._rules(applied),
         )  # fmt: skip
 
     def similar(
@@ -170,6 +170,10 @@ class Ranker:
         effects: those of the ranking.
         """
         return [Reason(*reason) for reason in self.engine.reasons(clicks, np.ascontiguousarray(items), effects)]
+
+    def _popular(self, sessions: Sessions) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what `engine` reads of the items' clicks where a session is empty."""
+        return None if sessions.lengths.all() else (self._catalog.most_clicked, self._catalog.popularity)
 
     def _rules(
         self, applied: AppliedRules | None, approximate: int | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
@@ -30,21 +30,14 @@ class MisfitRulesError(UsageError):
     """Kept rules do not fit the item table; the message may name its private columns."""
 
 
-class LimitRule(NamedTuple):
-    """At most `most` items of an answer have the same value in the column `per`."""
-
-    per: str
-    most: int
-
-
 @dataclass(frozen=True, eq=False)
 class RuleSet:
     """Rules on a ranking. Make one with `RuleSet.of`.
 
     source: the rules as they were written, which is what is stored. name: of a kept set. native: the rules that the C++
     core read. filter: what an item must meet. boosts: conditions and what is added to the scores of the items that meet
-    them. pins: positions from 1, ascending, and their external ids as texts. current: the columns whose values of the
-    last click's item the conditions use. public_only: whether private columns are refused.
+    them. current: the columns whose values of the last click's item the conditions use. public_only: whether private
+    columns are refused.
     """
 
     source: dict[str, Any]
@@ -52,8 +45,6 @@ class RuleSet:
     native: native.RuleSet
     filter: Condition | None
     boosts: list[tuple[Condition, float]]
-    limits: list[LimitRule]
-    pins: list[tuple[int, str]]
     current: list[str]
     public_only: bool = False
 
@@ -69,8 +60,7 @@ class RuleSet:
         source = _as_json(rules, where)
         with _refused(f"{where}: "):
             inner = native.RuleSet(json.dumps(source, ensure_ascii=False), where)
-        limits = [LimitRule(*limit) for limit in inner.limits]
-        return cls(source, name, inner, inner.filter, inner.boosts, limits, inner.pins, inner.current, public_only)
+        return cls(source, name, inner, inner.filter, inner.boosts, inner.current, public_only)
 
     @property
     def columns(self) -> frozenset[str]:

@@ -16,6 +16,7 @@
 
 #include "bindings.hpp"
 #include "buffers.hpp"
+#include "rank/batch.hpp"
 #include "rank/engine.hpp"
 #include "rank/item_lists.hpp"
 #include "rank/reasons.hpp"
@@ -272,7 +273,7 @@ class EngineObject {
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
                    const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
                    const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
-                   const MaybeArray& always_ranked, const py::object& other) const {
+                   const MaybeArray& always_ranked, const py::object& other, const py::object& popular) const {
         Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         const PythonStages other_stages(other, engine_.d());
         conditions.other = other_stages.stages();
@@ -283,7 +284,9 @@ class EngineObject {
                                       " bytes, not one bit for " + std::to_string(engine_.n_items()) + " items");
             }
         }
-        const PackedSessions sessions = checked_sessions(items, offsets, times, contexts, types);
+        const std::optional<ItemClicks> item_clicks = item_clicks_of(popular);
+        const PackedSessions sessions =
+            checked_sessions(items, offsets, times, contexts, types, item_clicks.has_value());
         const std::int64_t count = sessions.count;
         py::array_t<std::int32_t> ids({count, k});
         py::array_t<float> scores({count, k});
@@ -293,7 +296,8 @@ class EngineObject {
         {
             const Unlocked unlocked;
             const ThreadScratch scratch;
-            stages = engine_.rank(sessions, k, conditions, id_data, score_data, *scratch);
+            stages = rank_batch(engine_, item_clicks ? &*item_clicks : nullptr, sessions, k, conditions, id_data,
+                                score_data, *scratch);
         }
         return py::make_tuple(ids, scores, times_of(stages, 0));
     }
@@ -303,18 +307,20 @@ class EngineObject {
                                  const py::object& rules, const MaybeArray& excluded, const MaybeArray& allowed,
                                  bool exclude_seen, std::int64_t now, const MaybeArray& context,
                                  const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
-                                 const py::object& other) const {
+                                 const py::object& other, const py::object& popular) const {
         Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
         const PythonStages other_stages(other, engine_.d());
         conditions.other = other_stages.stages();
-        const PackedSessions sessions = checked_sessions(items, offsets, times, contexts, types);
+        const std::optional<ItemClicks> item_clicks = item_clicks_of(popular);
+        const PackedSessions sessions =
+            checked_sessions(items, offsets, times, contexts, types, item_clicks.has_value());
         const RuledCall call = ruled_call_of(rules, engine_.n_items());
         if (call.rules == nullptr) throw py::value_error("rules must not be None");
         std::vector<Arranged> answers;
         {
             const Unlocked unlocked;
             Stages stages;
-            answers = rank_sessions(call, sessions, k, conditions, stages);
+            answers = rank_sessions(call, item_clicks ? &*item_clicks : nullptr, sessions, k, conditions, stages);
         }
         py::list result;
         for (const Arranged& answer : answers) result.append(ruled_tuple(answer));
@@ -322,17 +328,14 @@ class EngineObject {
     }
 
     // The most clicked items, or with trends the rising ones.
-    py::tuple popular(std::int64_t k, const py::array& order, const py::array& clicks, const MaybeArray& excluded,
-                      const MaybeArray& allowed, std::int64_t now, const py::object& rules) const {
+    py::tuple popular(std::int64_t k, const py::object& clicks, const MaybeArray& excluded, const MaybeArray& allowed,
+                      std::int64_t now, const py::object& rules) const {
         const Conditions conditions = checked_conditions(k, excluded, allowed, false, {now, std::nullopt});
-        const ItemClicks item_clicks{checked_data<std::int32_t>(order, 1, "order", "int32"),
-                                     checked_data<std::int64_t>(clicks, 1, "clicks", "int64")};
-        if (order.size() != engine_.n_items() || clicks.size() != engine_.n_items()) {
-            throw py::value_error("order and clicks must have one entry for each item");
-        }
-        return listed(k, conditions, rules,
+        const std::optional<ItemClicks> item_clicks = item_clicks_of(clicks);
+        if (!item_clicks) throw py::value_error("the clicks of the items must not be None");
+        return listed(k, conditions, rules, {},
                       [&](std::int64_t depth, const Conditions& within, std::int32_t* ids, float* scores) {
-                          rank_popular(engine_, item_clicks, depth, within, ids, scores);
+                          rank_popular(engine_, *item_clicks, depth, within, ids, scores);
                       });
     }
 
@@ -343,7 +346,7 @@ class EngineObject {
         const PythonStages stages(other, engine_.d());
         conditions.other = stages.stages();
         check_item(item);
-        return listed(k, conditions, rules,
+        return listed(k, conditions, rules, {item},
                       [&](std::int64_t depth, const Conditions& within, std::int32_t* ids, float* scores) {
                           if (by_sessions) {
                               rank_by_sessions(engine_, item, depth, within, ids, scores);
@@ -385,11 +388,22 @@ class EngineObject {
     }
 
    private:
+    // None, or (order int32[N + M], clicks int64[N + M]).
+    std::optional<ItemClicks> item_clicks_of(const py::object& popular) const {
+        if (popular.is_none()) return std::nullopt;
+        const auto [order, clicks] = py::cast<std::pair<py::array, py::array>>(popular);
+        if (order.size() != engine_.n_items() || clicks.size() != engine_.n_items()) {
+            throw py::value_error("the order and the clicks must have one entry for each item");
+        }
+        return ItemClicks{checked_data<std::int32_t>(order, 1, "order", "int32"),
+                          checked_data<std::int64_t>(clicks, 1, "clicks", "int64")};
+    }
+
     PackedSessions checked_sessions(const py::array& items, const py::array& offsets, const MaybeArray& times,
-                                    const MaybeArray& contexts, const MaybeArray& types) const {
+                                    const MaybeArray& contexts, const MaybeArray& types, bool with_empty) const {
         PackedSessions sessions{checked_data<std::int32_t>(items, 1, "items", "int32"),
                                 checked_data<std::int64_t>(offsets, 1, "offsets", "int64"), offsets.size() - 1};
-        check_sessions(sessions, items.size());
+        check_sessions(sessions, items.size(), with_empty);
         if (times) {
             sessions.times = checked_data<std::int64_t>(*times, 1, "times", "int64");
             if (times->size() != items.size()) throw py::value_error("times must have one entry for each click");
@@ -424,14 +438,15 @@ class EngineObject {
     // The k ids and scores that rank(depth, conditions, ids, scores) writes without the GIL, padded, and None; under
     // rules the items after them, and what they did.
     template <typename Rank>
-    py::tuple listed(std::int64_t k, const Conditions& conditions, const py::object& rules, const Rank& rank) const {
+    py::tuple listed(std::int64_t k, const Conditions& conditions, const py::object& rules,
+                     const std::vector<std::int32_t>& clicks, const Rank& rank) const {
         if (const RuledCall call = ruled_call_of(rules, engine_.n_items()); call.rules != nullptr) {
             Arranged answer;
             {
                 const Unlocked unlocked;
-                const std::int64_t offsets[] = {0, 0};
+                const std::int64_t offsets[] = {0, static_cast<std::int64_t>(clicks.size())};
                 answer = std::move(
-                    rank_ruled(call, {nullptr, offsets, 1}, k, conditions,
+                    rank_ruled(call, {clicks.data(), offsets, 1}, k, conditions,
                                [&](const std::vector<std::int64_t>&, std::int64_t depth, const Conditions& within,
                                    std::int32_t* ids, float* scores) { rank(depth, within, ids, scores); })
                         .front());
@@ -477,7 +492,7 @@ class EngineObject {
         Stages stages;
         {
             const Unlocked unlocked;
-            result = std::move(rank_sessions(call, session, k, conditions, stages).front());
+            result = std::move(rank_sessions(call, nullptr, session, k, conditions, stages).front());
         }
         const auto count = static_cast<py::ssize_t>(result.ids.size());
         py::object repeated = py::none();
@@ -486,18 +501,16 @@ class EngineObject {
                               repeated, times_of(stages, lookup), effects_of(result));
     }
 
-    std::vector<Arranged> rank_sessions(const RuledCall& call, const PackedSessions& sessions, std::int64_t k,
-                                        const Conditions& conditions, Stages& stages) const {
+    std::vector<Arranged> rank_sessions(const RuledCall& call, const ItemClicks* item_clicks,
+                                        const PackedSessions& sessions, std::int64_t k, const Conditions& conditions,
+                                        Stages& stages) const {
         const ThreadScratch scratch;
         return rank_ruled(call, sessions, k, conditions,
                           [&](const std::vector<std::int64_t>& rows, std::int64_t depth, const Conditions& within,
                               std::int32_t* ids, float* scores) {
                               const SelectedSessions selected(sessions, rows, engine_.n_context());
-                              const Stages part =
-                                  engine_.rank(selected.sessions(), depth, within, ids, scores, *scratch);
-                              stages.encode_ns += part.encode_ns;
-                              stages.retrieve_ns += part.retrieve_ns;
-                              stages.memory_ns += part.memory_ns;
+                              stages += rank_batch(engine_, item_clicks, selected.sessions(), depth, within, ids,
+                                                   scores, *scratch);
                           });
     }
 
@@ -585,10 +598,9 @@ void bind_rank(py::module_& module) {
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("exclude_seen") = false,
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
              py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none(),
-             py::arg("other") = py::none())
-        .def("popular", &EngineObject::popular, py::arg("k"), py::arg("order"), py::arg("clicks"),
-             py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("now") = 0,
-             py::arg("rules") = py::none())
+             py::arg("other") = py::none(), py::arg("popular") = py::none())
+        .def("popular", &EngineObject::popular, py::arg("k"), py::arg("popular"), py::arg("excluded") = py::none(),
+             py::arg("allowed") = py::none(), py::arg("now") = 0, py::arg("rules") = py::none())
         .def("similar", &EngineObject::similar, py::arg("item"), py::arg("k"), py::arg("by_sessions") = false,
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("other") = py::none(),
              py::arg("rules") = py::none())
@@ -597,7 +609,7 @@ void bind_rank(py::module_& module) {
              py::arg("rules"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
              py::arg("exclude_seen") = false, py::arg("now") = 0, py::arg("context") = py::none(),
              py::arg("times") = py::none(), py::arg("contexts") = py::none(), py::arg("types") = py::none(),
-             py::arg("other") = py::none());
+             py::arg("other") = py::none(), py::arg("popular") = py::none());
 }
 
 }  // namespace mtaw

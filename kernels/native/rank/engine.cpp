@@ -198,10 +198,13 @@ void check_conditions(const Conditions& conditions, std::optional<std::int64_t> 
     }
 }
 
-void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks) {
+void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks, bool with_empty) {
     const std::int64_t count = sessions.count;
     bool fits = count >= 0 && sessions.offsets[0] == 0 && sessions.offsets[count] == n_clicks;
-    for (std::int64_t b = 0; fits && b < count; ++b) fits = sessions.offsets[b] < sessions.offsets[b + 1];
+    for (std::int64_t b = 0; fits && b < count; ++b) {
+        const std::int64_t n = sessions.offsets[b + 1] - sessions.offsets[b];
+        fits = n > 0 || (with_empty && n == 0);
+    }
     if (!fits) {
         throw std::invalid_argument("offsets must rise from 0 to the number of items, with no empty session");
     }

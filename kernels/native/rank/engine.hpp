@@ -52,6 +52,13 @@ struct Stages {
     std::int64_t encode_ns = 0;
     std::int64_t retrieve_ns = 0;
     std::int64_t memory_ns = 0;  // candidates, features and ranker; 0 without a memory
+
+    Stages& operator+=(const Stages& other) {
+        encode_ns += other.encode_ns;
+        retrieve_ns += other.retrieve_ns;
+        memory_ns += other.memory_ns;
+        return *this;
+    }
 };
 
 // One thread's working memory: made once, enlarged as calls need it.
@@ -134,8 +141,8 @@ class Engine {
 // ascend.
 void check_conditions(const Conditions& conditions, std::optional<std::int64_t> n_allowed, std::int64_t n_items);
 
-// The offsets of `sessions` rise from 0 to n_clicks, with no empty session.
-void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks);
+// The offsets of `sessions` rise from 0 to n_clicks, with no empty session unless `with_empty`.
+void check_sessions(const PackedSessions& sessions, std::int64_t n_clicks, bool with_empty = false);
 
 // Checks that a growing session has n_clicks >= 1 clicks, of which the last `n_new` are new.
 void check_growing(std::int64_t n_clicks, std::int64_t n_new);

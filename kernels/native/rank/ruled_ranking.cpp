@@ -1,14 +1,50 @@
 #include "rank/ruled_ranking.hpp"
 
 #include <algorithm>
-#include <numeric>
+#include <functional>
 
 namespace mtaw {
 namespace {
 
 constexpr std::int64_t kGrowth = 4;          // how much more of a ranking is read when rules need more
 constexpr std::int64_t kMaxCells = 1 << 22;  // of the rankings that are in memory at a time
-constexpr std::int64_t kMaxSessions = 1024;  // that are ranked at a time
+
+// Ranks sessions deeper and deeper, until `arrange` has enough of each.
+template <typename Arrange>
+void rank_rows(const RuledCall& call, std::int64_t k, std::int64_t n_shown, std::int64_t approximate,
+               std::vector<std::int64_t> remaining, const Conditions& conditions, const RankRows& rank,
+               const Arrange& arrange, std::vector<Arranged>& results) {
+    std::int64_t depth = std::max(call.rules->depth(k, n_shown), std::int64_t{1});
+    const bool once = depth <= approximate;
+    if (once) depth = std::min(approximate, n_shown);
+    std::vector<std::int32_t> ids;
+    std::vector<float> scores;
+    while (!remaining.empty()) {
+        std::vector<std::int64_t> unfinished;
+        const std::int64_t step = std::max(kMaxCells / depth, std::int64_t{1});
+        for (auto begin = remaining.begin(); begin != remaining.end();) {
+            const auto end = begin + std::min<std::ptrdiff_t>(step, remaining.end() - begin);
+            const std::vector<std::int64_t> rows(begin, end);
+            begin = end;
+            ids.resize(rows.size() * static_cast<std::size_t>(depth));
+            scores.resize(ids.size());
+            rank(rows, depth, conditions, ids.data(), scores.data());
+            for (std::size_t i = 0; i < rows.size(); ++i) {
+                const std::int32_t* const row_ids = ids.data() + static_cast<std::int64_t>(i) * depth;
+                const std::int64_t count = std::find(row_ids, row_ids + depth, -1) - row_ids;
+                const bool whole = once || count < depth || depth >= n_shown;
+                if (!arrange(rows[i], {row_ids, scores.data() + static_cast<std::int64_t>(i) * depth, count, whole})) {
+                    unfinished.push_back(rows[i]);
+                    continue;
+                }
+                Arranged& result = results[static_cast<std::size_t>(rows[i])];
+                result.ran_out = once && count == depth && static_cast<std::int64_t>(result.ids.size()) < k;
+            }
+        }
+        remaining = std::move(unfinished);
+        depth = std::min(depth * kGrowth, n_shown);
+    }
+}
 
 }  // namespace
 
@@ -27,66 +63,22 @@ std::vector<Arranged> rank_ruled(const RuledCall& call, const PackedSessions& se
         ruled.allowed = rules.filter();
     }
     const std::int64_t n_shown = std::max(call.n_shown, std::int64_t{1});  // an empty ranking too is read to its end
-    std::int64_t depth = std::max(rules.depth(k, n_shown), std::int64_t{1});
-    const bool once = depth <= call.approximate;
-    if (once) depth = std::min(call.approximate, n_shown);
-
     std::vector<Arranged> results(static_cast<std::size_t>(sessions.count));
-    std::vector<std::int64_t> remaining(results.size());
-    std::iota(remaining.begin(), remaining.end(), 0);
-    std::vector<std::int32_t> ids;
-    std::vector<float> scores;
-    while (!remaining.empty()) {
-        std::vector<std::int64_t> unfinished;
-        const auto step = static_cast<std::size_t>(std::clamp(kMaxCells / depth, std::int64_t{1}, kMaxSessions));
-        for (std::size_t begin = 0; begin < remaining.size(); begin += step) {
-            const auto first = remaining.begin() + static_cast<std::ptrdiff_t>(begin);
-            const std::vector<std::int64_t> rows(
-                first, first + static_cast<std::ptrdiff_t>(std::min(step, remaining.size() - begin)));
-            ids.resize(rows.size() * static_cast<std::size_t>(depth));
-            scores.resize(ids.size());
-            rank(rows, depth, ruled, ids.data(), scores.data());
-            for (std::size_t i = 0; i < rows.size(); ++i) {
-                const std::int32_t* const row_ids = ids.data() + static_cast<std::int64_t>(i) * depth;
-                const float* const row_scores = scores.data() + static_cast<std::int64_t>(i) * depth;
-                const std::int64_t count = std::find(row_ids, row_ids + depth, -1) - row_ids;
-                const bool whole = once || count < depth || depth >= n_shown;
-                const std::int64_t offset = sessions.offsets[rows[i]];
-                const std::vector<Pin> pins =
-                    rules.shown_pins(conditions, sessions.clicks + offset, sessions.offsets[rows[i] + 1] - offset);
-                Arranged& result = results[static_cast<std::size_t>(rows[i])];
-                if (!rules.arrangement().arrange({row_ids, row_scores, count, whole}, k, pins, result)) {
-                    unfinished.push_back(rows[i]);
-                } else {
-                    result.ran_out = once && count == depth && static_cast<std::int64_t>(result.ids.size()) < k;
-                }
-            }
+    // Whether `part` of a session's ranking is enough.
+    const auto arrange = [&](std::int64_t row, const RankedPart& part) {
+        const std::int64_t begin = sessions.offsets[row];
+        const std::vector<Pin> pins =
+            rules.shown_pins(conditions, sessions.clicks + begin, sessions.offsets[row + 1] - begin);
+        return rules.arrangement().arrange(part, k, pins, results[static_cast<std::size_t>(row)]);
+    };
+    for (const bool with_clicks : {true, false}) {
+        std::vector<std::int64_t> remaining;
+        for (std::int64_t row = 0; row < sessions.count; ++row) {
+            if ((sessions.offsets[row] < sessions.offsets[row + 1]) == with_clicks) remaining.push_back(row);
         }
-        remaining = std::move(unfinished);
-        depth = std::min(depth * kGrowth, n_shown);
+        rank_rows(call, k, n_shown, with_clicks ? call.approximate : 0, remaining, ruled, rank, arrange, results);
     }
     return results;
-}
-
-SelectedSessions::SelectedSessions(const PackedSessions& from, const std::vector<std::int64_t>& rows,
-                                   std::int64_t n_context)
-    : sessions_(from) {
-    if (static_cast<std::int64_t>(rows.size()) == from.count) return;  // the rows ascend
-    offsets_.push_back(0);
-    for (const std::int64_t row : rows) {
-        const std::int64_t begin = from.offsets[row], end = from.offsets[row + 1];
-        clicks_.insert(clicks_.end(), from.clicks + begin, from.clicks + end);
-        offsets_.push_back(static_cast<std::int64_t>(clicks_.size()));
-        if (from.times != nullptr) times_.insert(times_.end(), from.times + begin, from.times + end);
-        if (from.types != nullptr) types_.insert(types_.end(), from.types + begin, from.types + end);
-        if (from.context != nullptr) {
-            context_.insert(context_.end(), from.context + begin * n_context, from.context + end * n_context);
-        }
-    }
-    sessions_ = {clicks_.data(), offsets_.data(), static_cast<std::int64_t>(rows.size())};
-    if (from.times != nullptr) sessions_.times = times_.data();
-    if (from.types != nullptr) sessions_.types = types_.data();
-    if (from.context != nullptr) sessions_.context = context_.data();
 }
 
 }  // namespace mtaw

@@ -19,9 +19,10 @@ namespace mtaw {
 
 struct RuledCall {
     const AppliedRules* rules = nullptr;
-    std::int64_t n_shown = 0;      // items that can be recommended
-    std::int64_t approximate = 0;  // up to how many items the ranking is approximate: these are read at once, and what
-                                   // is behind them never; 0: it is exact
+    std::int64_t n_shown = 0;  // items that can be recommended
+    // Up to how many items the ranking of a session with clicks is approximate: these are read at once, and what is
+    // behind them never. 0: it is exact.
+    std::int64_t approximate = 0;
 };
 
 // Writes the first `depth` items of the rankings of some sessions, by their positions: ids [rows.size(), depth] and
@@ -32,20 +33,5 @@ using RankRows = std::function<void(const std::vector<std::int64_t>& rows, std::
 // The first k items of each session under the same rules. conditions: what else decides which items may be found.
 std::vector<Arranged> rank_ruled(const RuledCall& call, const PackedSessions& sessions, std::int64_t k,
                                  const Conditions& conditions, const RankRows& rank);
-
-// Some of packed sessions, packed again unless they are all.
-class SelectedSessions {
-   public:
-    // n_context: codes of a visit.
-    SelectedSessions(const PackedSessions& from, const std::vector<std::int64_t>& rows, std::int64_t n_context);
-    const PackedSessions& sessions() const { return sessions_; }
-
-   private:
-    std::vector<std::int32_t> clicks_;
-    std::vector<std::int64_t> offsets_, times_;
-    std::vector<std::uint16_t> context_;
-    std::vector<std::uint8_t> types_;
-    PackedSessions sessions_;
-};
 
 }  // namespace mtaw

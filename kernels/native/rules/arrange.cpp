@@ -105,13 +105,29 @@ bool Arrangement::take_if_within_limits(std::int32_t item, Counts& value_counts)
         });
         if (!is_below_limit) return false;
     }
+    count_values(item, value_counts);
+    return true;
+}
+
+void Arrangement::count_values(std::int32_t item, Counts& value_counts) const {
     for (std::size_t i = 0; i < limits_.size(); ++i) {
         for_each_value(limits_[i], item, [&](std::int32_t value) {
             ++value_counts[i][value];
             return true;
         });
     }
-    return true;
+}
+
+std::vector<std::int32_t> Arrangement::within_limits(const std::vector<std::int32_t>& kept,
+                                                     const std::vector<std::int32_t>& candidates,
+                                                     std::size_t count) const {
+    Counts value_counts(limits_.size());
+    for (const std::int32_t item : kept) count_values(item, value_counts);
+    std::vector<std::int32_t> chosen;
+    for (std::size_t i = 0; i < candidates.size() && chosen.size() < count; ++i) {
+        if (take_if_within_limits(candidates[i], value_counts)) chosen.push_back(candidates[i]);
+    }
+    return chosen;
 }
 
 bool Arrangement::arrange(const RankedPart& part, std::int64_t k, const std::vector<Pin>& pins,

@@ -54,6 +54,10 @@ class Arrangement {
     // on an id outside the items.
     bool arrange(const RankedPart& part, std::int64_t k, const std::vector<Pin>& pins, Arranged& result) const;
 
+    // The first `count` candidates that the limits let into a list next to the items `kept`.
+    std::vector<std::int32_t> within_limits(const std::vector<std::int32_t>& kept,
+                                            const std::vector<std::int32_t>& candidates, std::size_t count) const;
+
     std::int64_t n_items() const { return n_items_; }
     // Whether there are boosts or limits, so that the first k items may be among more than k of the ranking.
     bool reorders() const { return !boosts_.empty() || !limits_.empty(); }
@@ -72,6 +76,7 @@ class Arrangement {
     // The items with their boosts, in the order of the boosted scores; returns the score that no item behind `part`
     // exceeds.
     float apply_boosts(const RankedPart& part, std::vector<Entry>& entries) const;
+    void count_values(std::int32_t item, Counts& value_counts) const;
     bool take_if_within_limits(std::int32_t item, Counts& value_counts) const;
 
     std::int64_t n_items_;

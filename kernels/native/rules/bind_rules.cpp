@@ -130,12 +130,6 @@ class RuleSetObject {
         return found;
     }
 
-    std::vector<std::pair<std::string, std::int64_t>> limits() const {
-        std::vector<std::pair<std::string, std::int64_t>> found;
-        for (const RuleSet::Limited& limit : rules_.limits) found.emplace_back(limit.per, limit.most);
-        return found;
-    }
-
     void check(const ColumnsObject* columns, bool public_only) const {
         rules_.check(columns == nullptr ? nullptr : &columns->columns(), public_only);
     }
@@ -178,6 +172,13 @@ class AppliedRulesObject {
         return items;
     }
 
+    // The first `count` candidates that the limits let into a list next to the items `kept`.
+    std::vector<std::int32_t> within_limits(const py::array& kept, const py::array& candidates,
+                                            std::size_t count) const {
+        return applied_.arrangement().within_limits(checked_items(kept, "kept"),
+                                                    checked_items(candidates, "candidates"), count);
+    }
+
     std::optional<py::array_t<std::uint8_t>> raised() const {
         const std::uint8_t* const bits = applied_.arrangement().raised();
         if (bits == nullptr) return std::nullopt;
@@ -185,6 +186,16 @@ class AppliedRulesObject {
     }
 
    private:
+    std::vector<std::int32_t> checked_items(const py::array& array, const char* name) const {
+        const auto* const data = checked_data<std::int32_t>(array, 1, name, "int32");
+        for (py::ssize_t i = 0; i < array.size(); ++i) {
+            if (data[i] < 0 || data[i] >= applied_.arrangement().n_items()) {
+                throw py::index_error(std::string(name) + " has an item outside the catalog");
+            }
+        }
+        return {data, data + array.size()};
+    }
+
     static const std::uint8_t* checked_bits(const py::array& bits, const char* name, std::int64_t n_items) {
         if (bits.size() != (n_items + 7) / 8) {
             throw py::value_error(std::string(name) + " must have a bit for each item");
@@ -232,8 +243,6 @@ void bind_rules(py::module_& module) {
         .def(py::init<const std::string&, const std::string&>(), py::arg("json"), py::arg("where"))
         .def_property_readonly("filter", &RuleSetObject::filter)
         .def_property_readonly("boosts", &RuleSetObject::boosts)
-        .def_property_readonly("limits", &RuleSetObject::limits)
-        .def_property_readonly("pins", [](const RuleSetObject& self) { return self.rules().pins; })
         .def_property_readonly("columns", [](const RuleSetObject& self) { return self.rules().columns(); })
         .def_property_readonly("current", [](const RuleSetObject& self) { return self.rules().columns(true); })
         .def("check", &RuleSetObject::check, py::arg("columns"), py::arg("public_only"));
@@ -244,7 +253,9 @@ void bind_rules(py::module_& module) {
              py::arg("boosts"))
         .def_property_readonly("raised", &AppliedRulesObject::raised)
         .def("shown_pins", &AppliedRulesObject::shown_pins, py::arg("clicks"), py::arg("excluded"), py::arg("allowed"),
-             py::arg("exclude_seen"));
+             py::arg("exclude_seen"))
+        .def("within_limits", &AppliedRulesObject::within_limits, py::arg("kept"), py::arg("candidates"),
+             py::arg("count"));
 }
 
 }  // namespace mtaw
