@@ -17,7 +17,6 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import BundleError, DataError, UsageError
 from mtaw_fast.kernels.native import reference
-from mtaw_fast.ranking import pipeline as pipeline_module
 from mtaw_fast.ranking import served_pipeline
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.ranking.encoders import ENCODERS
@@ -175,9 +174,7 @@ class TestEveryPair:
         assert rec.recommend_batch([]) == []
         assert rec.recommend_batch(Sessions.from_lists([])) == []
 
-    def test_rank_is_recommend_on_internal_ids(
-        self, rec: Recommender, sessions: list[list[int]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_rank_is_recommend_on_internal_ids(self, rec: Recommender, sessions: list[list[int]]) -> None:
         packed = Sessions.from_lists(sessions)
         ids, scores = rec.rank(packed, 21)
         assert (ids.dtype, ids.shape, scores.dtype) == (np.int32, (len(packed), 21), np.float32)
@@ -189,8 +186,10 @@ class TestEveryPair:
         assert (wide_ids[:, N:] == -1).all()
         assert (wide_scores[:, N:] == -np.inf).all()
         assert (wide_ids[:, :21] == ids).all()
-        monkeypatch.setattr(pipeline_module, "_CHUNK_SESSIONS", 3)
-        assert rec.rank(packed, 21)[1].tobytes() == scores.tobytes()
+        copies = 1024 // len(packed) + 2  # more than the sessions that are ranked together
+        assert (
+            rec.rank(Sessions.from_lists(sessions * copies), 21)[1].tobytes() == np.tile(scores, (copies, 1)).tobytes()
+        )
         assert rec.rank(Sessions.from_lists([]), 5)[0].shape == (0, 5)
 
     def test_repeats_and_timings(self, rec: Recommender) -> None:
