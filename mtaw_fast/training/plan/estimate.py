@@ -29,7 +29,7 @@ from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes,
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.ranker.prequential import frozen_samples
 from mtaw_fast.training.ranker.side_inputs import SideInputs
-from mtaw_fast.training.ranker.train_ranker import fit_settings, split_for_ranker
+from mtaw_fast.training.ranker.train_ranker import fit_settings, older_parts, split_for_ranker
 from mtaw_fast.training.steps.batch import sample_counts
 from mtaw_fast.training.threads import current_threads
 
@@ -168,8 +168,9 @@ class _Work:
         if times is not None:
             # Candidates that are not stored are computed again.
             rounds = 1 if self.config.ranker.prequential else work.epochs
+            older = sum(part.n_clicks for part in older_parts(before, last)) if work.frozen else 0
             cost = (
-                times.table_click * before.n_clicks + times.start + times.learned * last.n_clicks
+                times.table_click * (before.n_clicks + older) + times.start + times.learned * last.n_clicks
                 + ranked * (rounds * times.ranked + work.epochs * times.fitted)
             )  # fmt: skip
         twice = f", {work.frozen:,} of them twice" if work.frozen else ""

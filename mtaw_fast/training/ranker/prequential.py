@@ -5,15 +5,15 @@ last sessions chunk by chunk. So there are items of every age among the candidat
 
 A bundle is also served without learning, and then what it knows is as old as its training. A ranker that reads times
 must not trust that as if it were fresh, so it gets half as many *frozen* samples again: clicks of the last sessions at
-their times, but ranked by the tables of the sessions before alone. It tells the two apart by the decayed counts, which
-fade.
+their times, but ranked by the tables of the sessions before alone, or of their older part. It tells them apart by the
+decayed counts, which fade.
 
 Axes: T clicks of the sessions, H chunks, Q queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.memory.trends import TrendTables
+from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.progress import Reporter
 from mtaw_fast.training.ranker.candidates import moment_of
 from mtaw_fast.training.ranker.dataset import DatasetWriter, RankerDataset
@@ -53,6 +54,7 @@ def build_dataset(
     trends: TrendTables | None = None,
     type_weights: np.ndarray | None = None,
     side: SideInputs = NOTHING,
+    older: Sequence[Sessions] = (),
 ) -> RankerDataset:
     """Rank and learn every click of the last sessions.
 
@@ -68,6 +70,7 @@ def build_dataset(
     trends: of the sessions before, for a ranker that reads trends; adds frozen samples.
     type_weights: float32[K], weight of a query by the type of its target; those of weight 0 are not ranked.
     side: for features of context and content, with trends alone, and of the types of clicks.
+    older: the first sessions before, by whose tables a part of the frozen samples is ranked.
 
     Raises TrainingError if no query has its target among its candidates, or the folder's disk is full.
     """
@@ -76,30 +79,37 @@ def build_dataset(
     click_weights = None if type_weights is None else type_weights[typed(sessions)]
     ranked = _ranked_clicks(order, sessions, min_prefix, since, config.ranker.ranker_samples, click_weights)
 
-    def run_over(run_sessions: Sessions, chosen: np.ndarray) -> _PrequentialRun:
-        live_trends = None if trends is None else trends.live(tables.n_items)
-        return _PrequentialRun(config, tables, run_sessions, weights, chosen, live_trends, side)
+    def run_by(
+        known_tables: MemoryTables, known_trends: TrendTables | None, run_sessions: Sessions, chosen: np.ndarray
+    ) -> _PrequentialRun:
+        live_trends = None if known_trends is None else known_trends.live(tables.n_items)
+        return _PrequentialRun(config, known_tables, run_sessions, weights, chosen, live_trends, side)
 
-    def add_frozen(writer: DatasetWriter) -> None:
-        known = np.bincount(tables.session_items, minlength=tables.n_items) > 0
+    def add_frozen(writer: DatasetWriter, known_tables: MemoryTables, known_trends: TrendTables, limit: int) -> None:
+        known = np.bincount(known_tables.session_items, minlength=tables.n_items) > 0
         known_clicks = np.flatnonzero(known[sessions.items])  # serving drops clicks on items unknown to the bundle
-        filtered, limit = sessions.of_clicks(known_clicks), frozen_samples(len(ranked))
+        filtered = sessions.of_clicks(known_clicks)
         filtered_weights = None if click_weights is None else click_weights[known_clicks]
         chosen = _ranked_clicks(ReplayOrder.of(filtered, *chunk), filtered, min_prefix, since, limit, filtered_weights)
-        run = run_over(filtered, chosen)
+        run = run_by(known_tables, known_trends, filtered, chosen)
         for begin in range(0, len(chosen), _FROZEN_CHUNK):
             run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, known_clicks)
 
     with DatasetWriter.opened(folder, side.names(trends=trends is not None)) as writer:
         reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
-        run = run_over(sessions, ranked)
+        run = run_by(tables, trends, sessions, ranked)
         for clicks in np.split(order.clicks, order.bounds[1:-1]):
             run.rank(clicks, writer)
             run.learn(clicks)
             reporter.step_done(len(clicks), 0.0)
         del run  # with an index of its own
         if trends is not None:
-            add_frozen(writer)
+            limit = frozen_samples(len(ranked)) // (1 + len(older))
+            add_frozen(writer, tables, trends, limit)
+            for part in older:
+                older_trends = build_trends(config, part, tables.n_items, side.context)
+                assert older_trends is not None
+                add_frozen(writer, build_tables(config, part, tables.n_items), older_trends, limit)
         return writer.finish(click_weights)
 
 

@@ -22,6 +22,8 @@ from mtaw_fast.training.ranker.prequential import build_dataset
 from mtaw_fast.training.ranker.side_inputs import NOTHING, SideInputs
 
 MAX_CLICKS = 10_000_000  # which learning them takes some gigabytes; the ranker's samples are fewer by far
+_DAY = 24 * 3_600_000  # ms
+_AGES = (8 * 3_600_000, 20 * 3_600_000)  # of the tables of frozen samples, before the last sessions
 
 
 def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sessions]:
@@ -32,6 +34,21 @@ def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sess
     boundary = int(np.searchsorted(sessions.offsets, sessions.n_clicks - MAX_CLICKS))
     boundary = min(boundary, len(sessions) - 1)
     return sessions.slice(0, boundary), sessions.slice(boundary, len(sessions))
+
+
+def older_parts(before: Sessions, last: Sessions) -> list[Sessions]:
+    """Return the sessions before without the latest hours: all that a bundle knows which is served as it is.
+
+    The last sessions of a log of days span hours, so a ranker would not learn what day-old evidence is worth. None if
+    they span a day, and no part that has less than half of the sessions before.
+    """
+    if before.times is None or last.times is None:
+        return []
+    ends, until = before.times[before.offsets[1:] - 1], int(before.times.max())
+    if int(last.times.max()) - until >= _DAY:
+        return []
+    counts = [int(np.searchsorted(ends, until - age)) for age in _AGES]
+    return [before.slice(0, count) for count in counts if 2 * count >= len(before)]
 
 
 def ranker_samples(
@@ -66,8 +83,9 @@ def ranker_samples(
     since = None if before.times is None else int(before.times.max())
     trends = build_trends(config, before, n_items, side.context)
     return build_dataset(
-        config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights, side
-    )
+        config, tables, last, min_prefix, weights, folder, phase, reporter, since, trends, type_weights, side,
+        older_parts(before, last),
+    )  # fmt: skip
 
 
 def fit_samples(
