@@ -293,6 +293,12 @@ class Recommender:
         return learner
 
     @property
+    def last_click(self) -> int | None:
+        """When the newest learned click was, Unix milliseconds; None for a bundle that was trained without times."""
+        catalog = self.catalog
+        return catalog.model.learned_until if catalog.trends is None else catalog.trends.counters.newest
+
+    @property
     def n_items(self) -> int:
         """How many items can be recommended: N, plus added ones, minus removed and hidden ones."""
         return self._pipeline.catalog.n_items

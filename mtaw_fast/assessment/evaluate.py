@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from mtaw_fast.assessment.inputs import (
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.config.type_weights import TypeWeights, parsed
 from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples
 from mtaw_fast.errors import UsageError
 from mtaw_fast.evaluation import Report, protocol
 from mtaw_fast.evaluation import baselines as all_baselines
@@ -38,6 +40,8 @@ from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
 
+_DAY = 24 * 3_600_000  # ms
+_LATER = {"a day": 1, "a week or more": 7}  # days; evidence of a week and more counts alike (kTrendStale)
 _REPEATING = 50.0  # percent of a type's hits; from more on, its metrics say little
 
 
@@ -126,6 +130,12 @@ def evaluate(
         slicings=slicings_of(samples, facts, data.type_names, data.context, attributes, slices),
         **common,
     )
+    served_late = {
+        f"served {name} later": protocol.evaluate(
+            recommender, later, progress=named_progress(progress, f"{name} later"), unseen=misses
+        )
+        for name, later in _later(recommender, rankable_by(recommender, samples, data)).items()
+    }
     baseline_reports: dict[str, Report] = {}
     if baselines:
         assert part.known is not None
@@ -141,6 +151,7 @@ def evaluate(
     warn(lines)
     return Evaluation(
         report=report,
+        served_late=served_late,
         baselines=baseline_reports,
         name=data.name,
         split=split,
@@ -186,6 +197,17 @@ def _check_options(split: str, unseen: str, weights: TypeWeights | None) -> None
         raise UsageError(
             "evaluate: weights do not work with unseen='misses', whose targets have no known types; leave one out"
         )
+
+
+def _later(recommender: Recommender, samples: Samples) -> dict[str, Samples]:
+    """Return the samples as if they came later, while the bundle learns nothing; none if time changes no ranking."""
+    times = samples.prefixes.times
+    if recommender.bundle.model.trends is None or times is None:
+        return {}
+    return {
+        name: replace(samples, prefixes=replace(samples.prefixes, times=times + days * _DAY))
+        for name, days in _LATER.items()
+    }
 
 
 def _repeating(report: Report) -> list[str]:

@@ -15,6 +15,7 @@ from mtaw_fast.bundle_page.log_facts import day_rows, log_rows
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
+from mtaw_fast.data.moments import text_of_age
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable
@@ -127,6 +128,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "kind": "bundle",
         "items": len(bundle.ids),
         "item ids": bundle.ids.kind,
+        "last click": None if bundle.model.learned_until is None else text_of_age(bundle.model.learned_until),
         "parameters": manifest["parameters"],
         "config": bundle.config.as_dict(),
         "metrics": {name: value for name, value in manifest["metrics"].items() if name not in _LONG_METRICS},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mtaw_fast.cli.common import (
     rules_in,
     typed_ids,
 )
-from mtaw_fast.data.moments import moment_of
+from mtaw_fast.data.moments import moment_of, warning_of_age
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
@@ -47,6 +48,8 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the items that a session most likely clicks next."""
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
+    if arguments.at is None and (warning := warning_of_age(recommender.last_click)) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
     ranking = recommender.recommend(

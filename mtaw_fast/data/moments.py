@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 
 from mtaw_fast.errors import UsageError
 
 _SECONDS = range(1_000_000_000, 4_102_444_800)  # the years 2001 to 2100; as milliseconds, weeks of 1970
+_OLD = 24 * 3600  # seconds
 
 
 def milliseconds_of(name: str, moment: datetime.datetime) -> int:
@@ -42,3 +44,21 @@ def moment_of(name: str, time: str | int | None) -> int | None:
             return number
         raise UsageError(f"{name} {text} is in seconds; write it in milliseconds, {text}000")
     raise UsageError(f"{name} {time!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
+
+
+def text_of_age(last_click: int) -> str:
+    """Return when the last learned click was, Unix milliseconds, and how long ago."""
+    moment = datetime.datetime.fromtimestamp(last_click // 1000, datetime.UTC)
+    hours = (time.time() - last_click / 1000) / 3600
+    age = f"{hours / 24:,.0f} days" if hours >= 48 else f"{max(hours, 0):,.0f} hours"
+    return f"{moment:%Y-%m-%d %H:%M} UTC, {age} ago"
+
+
+def warning_of_age(last_click: int | None) -> str | None:
+    """Return a warning if the last learned click, Unix milliseconds, is over a day old; None if not, or unknown."""
+    if last_click is None or time.time() - last_click / 1000 <= _OLD:
+        return None
+    return (
+        f"the last learned click is of {text_of_age(last_click)}: what rose since is unknown; update the bundle, learn "
+        "while serving, or rank at a time of the past (at). 'mtaw-fast evaluate' says what the age costs"
+    )

@@ -31,6 +31,9 @@ class Evaluation:
     ----------
     report : Report
         Of the bundle.
+    served_late : mapping of str to Report
+        Of the bundle that is served so much later and learns nothing, by 'served a day later' and so on; empty for a
+        bundle or samples without times.
     baselines : mapping of str to Report
         By name; empty if not requested.
     name : str
@@ -71,6 +74,7 @@ class Evaluation:
     weights: Mapping[str, float] = field(default_factory=dict)
     diversity_by: list[str] = field(default_factory=list)
     validation: Validation | None = None
+    served_late: Mapping[str, Report] = field(default_factory=dict)
 
     def to_frame(self, library: Library = "polars") -> Any:
         """Return the bundle's metrics by slice as a table; see `Report.to_frame`."""
@@ -92,6 +96,7 @@ class Evaluation:
             "unseen_targets": self.unseen_targets,
             "encoder": self.encoder,
             "index": self.index,
+            "served_late": {name: report.as_dict() for name, report in self.served_late.items()},
             "baselines": {name: report.as_dict() for name, report in self.baselines.items()},
             "warnings": list(self.warnings),
             "diversity_by": list(self.diversity_by),
@@ -101,10 +106,11 @@ class Evaluation:
 
     def __str__(self) -> str:
         reports = {"model": self.report, **self.baselines}
-        lines = [f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}", table(reports)]
+        rows = {"model": self.report, **self.served_late, **self.baselines}
+        lines = [f"{self.name}, {self.split}: encoder {self.encoder}, index {self.index}", table(rows)]
         if self.report.more:
-            rows = [[name, *(f"{report.more[metric]:.2f}" for metric in MORE)] for name, report in reports.items()]
-            lines.append(_drawn([["", *MORE], *rows]))
+            cells = [[name, *(f"{report.more[metric]:.2f}" for metric in MORE)] for name, report in reports.items()]
+            lines.append(_drawn([["", *MORE], *cells]))
         if len(self.report.by_type) > 1:
             for kind, metrics in self.report.by_type.items():
                 lines.append(_metrics_text(f"targets of type {kind}", metrics))
@@ -113,10 +119,10 @@ class Evaluation:
                     lines.append(_metrics_text("of these are new to the session", first_metrics))
         if self.report.weighted:
             weights = ", ".join(f"{name}={weight:g}" for name, weight in self.weights.items())
-            rows = [
+            cells = [
                 [name, *_with_intervals(report.weighted, report.weighted_intervals)] for name, report in reports.items()
             ]
-            lines += [f"targets weighted by type ({weights})", _drawn([["", *METRICS], *rows])]
+            lines += [f"targets weighted by type ({weights})", _drawn([["", *METRICS], *cells])]
         if self.unseen_share is not None:
             counted = ", not counted; --unseen misses counts them as misses" if self.unseen_targets else ""
             lines.append(

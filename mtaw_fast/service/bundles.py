@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Literal
 
+from mtaw_fast.data.moments import warning_of_age
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.observability.counters import VERSION, version_cell
 from mtaw_fast.service.observability.metrics import Metrics
@@ -55,6 +56,9 @@ class Reloader:
         self.snapshot = snapshot
         self._metrics.counters.own[VERSION + self._number] = version_cell(snapshot.version)
         self._metrics.serve(snapshot.version)
+        if self._metrics.first_worker and (warning := warning_of_age(snapshot.recommender.last_click)) is not None:
+            fields = {} if snapshot.name is None else {"bundle": snapshot.name}
+            log_event("old_clicks", level="warning", reason=warning, version=snapshot.version, **fields)
 
     async def reload(self, verify: bool = False) -> ReloadResult:
         """Load the bundle in the folder if it is not the one in service. Raises MtawError if it cannot be used.

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mtaw_fast import Dataset, compare, evaluate
+from mtaw_fast import Dataset, Recommender, compare, evaluate
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
 from mtaw_fast.data.sessions import Samples
@@ -102,9 +102,9 @@ def test_the_table_names_every_row(work: Path, capsys: pytest.CaptureFixture[str
     assert "refit on the validation sessions" in captured.err
     rows = [line for line in captured.out.splitlines() if line.startswith("|")]
     names = [row.split("|")[1].strip() for row in rows if row.split("|")[1].strip() not in ("", "---")]
-    assert names == 2 * [  # metrics with intervals, then the others
-        "model", "popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats",
-    ]  # fmt: skip
+    others = ["popularity", "own items, recent first", "own items, frequent first", "co-occurrence + repeats"]
+    later = ["served a day later", "served a week or more later"]
+    assert names == ["model", *later, *others, "model", *others]  # metrics with intervals, then the others
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,24 @@ def test_validation_is_what_both_bundles_held_out(work: Path, tmp_path: Path) ->
     for pair in ((bundle, other), (other, bundle)):
         with pytest.warns(DataWarning, match="^bundle: this bundle was refit on the validation sessions"):
             assert compare(*pair, data, split="validation", examples=0).samples == expected
+
+
+def test_a_later_serving_is_measured_by_ranking_later(work: Path) -> None:
+    dataset, bundle = Dataset.load(work / "dataset"), Recommender.load(work / "bundle")
+    evaluation = evaluate(bundle, dataset)
+    names = {"served a day later": 1, "served a week or more later": 7}
+    assert list(evaluation.served_late) == list(names)
+    for name, days in names.items():
+        prefixes = dataset.test.prefixes
+        assert prefixes.times is not None
+        late = dataclasses.replace(prefixes, times=prefixes.times + days * 86_400_000)
+        ids, _ = bundle.rank(late, 20)
+        hits = (ids == dataset.test.targets[:, None]).any(axis=1)
+        assert evaluation.served_late[name].metrics["P@20"] == pytest.approx(100 * hits.mean(), abs=0.5)  # ties miss
+        assert name in str(evaluation)
+    prefixes = dataclasses.replace(dataset.test.prefixes, times=None)
+    undated = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, prefixes=prefixes))
+    assert evaluate(bundle, undated).served_late == {}
 
 
 def test_misuse_is_one_line(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

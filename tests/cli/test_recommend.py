@@ -61,12 +61,14 @@ def test_a_closed_standard_output_is_no_failure(tmp_path: Path, monkeypatch: pyt
 
 def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.startswith("warning: the last learned click is of 2023-11-")
     assert "not in the catalog: nothing" in out
     assert "most popular items" in out, "years after the log, nothing rises"
     assert len(out.splitlines()) == 5
     assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3", "--at", "2023-11-26", "--types", "odd"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert not err
     assert "items that are rising" in out
     assert "not known to the bundle: type=odd" in out
 
@@ -102,7 +104,7 @@ def test_a_closed_pipe_is_no_failure(work: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     completed = subprocess.run(
-        [sys.executable, "-m", "mtaw_fast", "recommend", f"{work}/bundle", "sku-1é"],
+        [sys.executable, "-m", "mtaw_fast", "recommend", f"{work}/bundle", "sku-1é", "--at", "2023-11-26"],
         stdout=write_end, stderr=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     os.close(write_end)

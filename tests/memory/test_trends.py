@@ -66,7 +66,7 @@ def assert_features_agree(pair: Pair, now: int, seed: int) -> None:
     candidates = np.concatenate(
         [ids, np.tile(np.arange(CAPACITY - 3, CAPACITY, dtype=np.int32), (len(ids), 1))], axis=1
     )
-    moment = pair.reference.at(now)
+    moment = pair.reference.ranked_at(now)
     for row, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         distinct = list(dict.fromkeys(i for i in candidates[row].tolist() if i >= 0))
         row_ids = np.array([distinct], np.int32)
@@ -295,7 +295,7 @@ def test_candidates_are_the_best_and_the_most_popular() -> None:
     listed = ids[ids >= 0].tolist()
     assert len(set(listed)) == len(listed)
     assert not {2, 4} & set(listed)
-    scores = pair.reference.at(now).pre_scores([2, 4])
+    scores = pair.reference.ranked_at(now).pre_scores([2, 4])
     strongest = sorted(scores, key=lambda item: -scores[item])
     assert set(strongest[:3]) - {2, 4} <= set(listed)
     popular = pair.native.rising(now, 256)[0]
@@ -316,6 +316,19 @@ def test_what_rises_comes_before_what_is_always_there() -> None:
     assert ids.tolist() == [3, 1, 2]
     assert (np.diff(scores) <= 0).all()
     assert fed.rising(START + 9 * DAY, 1)[0].tolist() == [1]
+
+
+def test_a_ranking_counts_evidence_of_a_week_and_of_years_alike() -> None:
+    pair = pair_of(tables_of(random_sessions(80, N_ITEMS, 3), N_ITEMS, SETTINGS), CAPACITY)
+    week = feed(pair, 100, CAPACITY, 14, START + 3 * DAY, step=20_000) + 7 * DAY
+    for now in (week - DAY, week, week + 3 * 365 * DAY):
+        assert_features_agree(pair, now, 5)
+    items, begins, ends = np.array([4, 2], np.int32), np.array([0]), np.array([2])
+    moments = [np.array([now]) for now in (week - DAY, week + 2 * DAY, week + 3650 * DAY)]
+    candidates = np.arange(N_ITEMS, dtype=np.int32)[None]
+    before, after, years = (pair.native.features(items, begins, ends, now, candidates) for now in moments)
+    np.testing.assert_array_equal(after, years)
+    assert (before != after).any()
 
 
 def test_wrong_arguments_are_named() -> None:

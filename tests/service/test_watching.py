@@ -17,6 +17,7 @@ from mtaw_fast.service.observability.counters import COVERAGE_SLOTS
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot
 from mtaw_fast.service.watching import Watch, covered_items
+from tests.support.export.bundles import END, save_kind
 from tests.support.random_bundle import edit_manifest
 from tests.support.service.running import eventually, good, running
 
@@ -170,6 +171,13 @@ def test_drift_needs_clicks_and_rings_for_another_assortment(one: Watched, text_
     one.watch._bundles.first.snapshot = load_snapshot(text_bundle, "auto", "auto")
     one.watch.measure_drift(7_260.0)
     assert "mtaw_drift{" not in one.metrics.text()
+
+
+def test_the_last_click_is_reported(text_bundle: Path, tmp_path: Path) -> None:
+    timed = save_kind("timed", tmp_path / "timed", 60).folder
+    assert Watched(load_snapshot(timed, "auto", "auto")).series("mtaw_last_click_seconds") == END / 1000
+    lines = Watched(load_snapshot(text_bundle, "auto", "auto")).watch.lines()
+    assert not any(line.startswith("mtaw_last_click_seconds{") for line in lines)
 
 
 def test_a_bundle_without_memory_or_date_is_watched(text_bundle: Path, tmp_path: Path) -> None:

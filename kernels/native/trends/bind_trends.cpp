@@ -306,7 +306,7 @@ class TrendsObject {
         float* data = out.mutable_data();
         const Unlocked unlocked;
         const auto locked = trends_.reading();
-        now = trends_.moment(now);
+        now = std::max(now, trends_.delta().newest());
         const TrendFactors factors = trends_.factors_at(now);
         for (std::int64_t i = 0; i < items.size(); ++i) {
             const TrendItem item = trends_.item_at(ids[i], trends_.delta().find(ids[i]), now, factors);
@@ -323,7 +323,7 @@ class TrendsObject {
         float* const data = out.mutable_data();
         const Unlocked unlocked;
         const auto locked = trends_.reading();
-        const TrendFactors factors = trends_.factors_at(now);
+        const TrendFactors factors = trends_.factors_at(std::max(now, trends_.delta().newest()));
         const ItemDelta* const delta = trends_.delta().find(item);
         for (std::int64_t value = 0; value < count; ++value)
             data[value] = trends_.context_sum(item, delta, value, factors);

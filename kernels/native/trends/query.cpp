@@ -72,7 +72,8 @@ void Trends::prefetch_row(std::int64_t item) const {
 
 void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const {
     scratch.fit(capacity(), 0);
-    scratch.now_ = moment(request.now);
+    const std::int64_t newest = delta_.newest();
+    scratch.now_ = std::clamp(request.now, newest, std::max(newest, std::min(kMaxTime, newest + kTrendStale)));
     scratch.factors_ = factors_at(scratch.now_);
     load_own_rows(request, scratch);
     set_query_facts(request, scratch);

@@ -74,13 +74,8 @@ void Trends::forget_in_tables(const TrendsSession& session, const TrendsView& re
     rank_rising();
 }
 
-std::int64_t Trends::moment(std::int64_t now) const {
-    const std::int64_t newest = delta_.newest();
-    return std::clamp(now, newest, std::max(newest, std::min(kMaxTime, newest + kTrendStale)));
-}
-
 TrendFactors Trends::factors_at(std::int64_t now) const {
-    now = moment(now);
+    now = std::clamp(now, delta_.newest(), std::max(kMaxTime, delta_.newest()));
     TrendFactors factors;
     for (int lane = 0; lane < kItemLanes; ++lane) {
         const std::int64_t half_life = delta_.settings().half_lives.ms[lane];
@@ -170,7 +165,7 @@ void Trends::rank_rising() {
 }
 
 std::int64_t Trends::rising(std::int64_t now, std::int64_t k, std::int32_t* ids, float* scores) const {
-    now = moment(now);
+    now = std::max(now, delta_.newest());
     const TrendFactors factors = factors_at(now);
     const auto hours = [&](int lane) { return static_cast<float>(delta_.settings().half_lives.ms[lane]); };
     constexpr int kWeekly = kItemLanes - 1;

@@ -26,8 +26,8 @@ constexpr std::int64_t kTrendPopular = 100;    // whose popularity counts in the
 constexpr std::int64_t kTrendMaxRising = 256;  // that are kept in order
 constexpr std::int64_t kTrendEvery = 10000;    // ms of the clicks' time: at every multiple they are put in order again
 
-// Evidence that is older counts as this old, in ms: its counts would fade to nothing, and with them what was popular
-// then, which is still the best guess.
+// A ranking counts evidence that is older as this old, in ms: its counts would fade to nothing, and with them what was
+// popular then, which is still the best guess.
 constexpr std::int64_t kTrendStale = std::int64_t{7} * 24 * 3'600'000;
 
 using TrendsLock = ChangeLock::Read;
@@ -126,7 +126,7 @@ class Trends {
 
     // The rest only under `reading`. Fetches what a query reads of an own item: best some microseconds before `start`.
     void prefetch_row(std::int64_t item) const;
-    // `now` counts as `moment(now)`.
+    // A `now` before the newest click counts as that one's time; one more than kTrendStale after it, as so much later.
     void start(const TrendsRequest& request, const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // The best n by pre-score, ties by the lower id, and the kTrendRising most clicked now: ids int32[n +
     // kTrendRising], none of them twice or an own one, and their pre-scores. Returns how many.
@@ -151,8 +151,6 @@ class Trends {
     // delta: delta().find(item).
     TrendItem item_at(std::int64_t item, const ItemDelta* delta, std::int64_t now, const TrendFactors& factors) const;
     TrendFactors factors_at(std::int64_t now) const;
-    // The moment that evidence counts at for a request: no earlier than the newest click, and at most kTrendStale later.
-    std::int64_t moment(std::int64_t now) const;
     const TrendsDelta& delta() const { return delta_; }
     std::int64_t capacity() const { return delta_.limits().capacity; }
 

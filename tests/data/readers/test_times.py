@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mtaw_fast.data.moments import moment_of
+from mtaw_fast.data.moments import moment_of, text_of_age, warning_of_age
 from mtaw_fast.data.readers import ClickOptions, read
 from mtaw_fast.errors import DataError, UsageError
 from tests.support.data.raw_logs import LOOSE, SKIP, csv
@@ -129,3 +129,14 @@ def test_what_is_no_text_and_no_number_is_refused(time: Any) -> None:
     """A data set's record, which is JSON, could not hold it: that was an error after the log was read."""
     with pytest.raises(UsageError, match=r"^since .* is not a time"):
         moment_of("since", time)
+
+
+def test_old_clicks_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
+    day = 86_400_000
+    assert warning_of_age(None) is None
+    assert warning_of_age(1_700_000_000_000 - day) is None
+    assert text_of_age(1_700_000_000_000 - day) == "2023-11-13 22:13 UTC, 24 hours ago"
+    warning = warning_of_age(1_700_000_000_000 - 3 * day)
+    assert warning is not None
+    assert warning.startswith("the last learned click is of 2023-11-11 22:13 UTC, 3 days ago: ")

@@ -28,7 +28,7 @@ SERIES = tuple(
 
 Click = tuple[int, int]  # time, item
 MAX_COUNTED = 3  # clicks of a session on one item, where it counts a pair once
-STALE = 7 * 24 * 3_600_000  # ms; evidence that is older counts as this old
+STALE = 7 * 24 * 3_600_000  # ms; a ranking counts older evidence as this old
 
 
 def decay_power(ms: int, half_life: int) -> float:
@@ -204,7 +204,11 @@ class OnlineTrends:
         return max([int(self.tables.clock[-1]), *(time for time, _ in self.seen)])
 
     def at(self, now: int) -> Moment:
-        """Return all sums at the time `now`, but no earlier than the newest click, nor over `STALE` ms after it."""
+        """Return all sums at the time `now`, or at that of the newest click if that is later."""
+        return Moment(self, max(now, self.newest), now)
+
+    def ranked_at(self, now: int) -> Moment:
+        """Return the sums of a ranking at the time `now`: at most `STALE` ms after the newest click."""
         return Moment(self, min(max(now, self.newest), self.newest + STALE), now)
 
 

@@ -18,9 +18,11 @@ from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.retrieval import NativeIndex
-from mtaw_fast.training.memory_tables import build_tables
+from mtaw_fast.training.memory_tables import build_tables, build_trends
+from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.dataset import RankerDataset
-from mtaw_fast.training.ranker.prequential import ReplayOrder, evenly, frozen_samples
+from mtaw_fast.training.ranker.prequential import ReplayOrder, build_dataset, evenly, frozen_samples
+from mtaw_fast.training.ranker.train_ranker import older_parts
 from tests.support.training.queries import BEFORE, CONFIG, WEIGHTS, N, dataset_of, drawn, trends_before
 
 
@@ -213,3 +215,38 @@ def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Pa
     for (chosen, features), (_, wanted_ids, wanted) in zip(rows, samples, strict=True):
         assert chosen == wanted_ids
         np.testing.assert_array_equal(features, np.clip(wanted, -65504, 65504).astype(np.float16))
+
+
+def test_frozen_samples_of_older_tables_are_those_of_a_log_that_ended_earlier(tmp_path: Path) -> None:
+    last = drawn(2, 40, timed=True)
+    before = Sessions(BEFORE.items, BEFORE.offsets, 10_000 * np.arange(BEFORE.n_clicks))
+    part = before.slice(0, 40)
+
+    def dataset(known: Sessions, older: list[Sessions]) -> RankerDataset:
+        tables, trends = build_tables(CONFIG, known, N), build_trends(CONFIG, known, N)
+        return build_dataset(CONFIG, tables, last, 1, WEIGHTS, tmp_path, "", Silent(), None, trends, older=older)
+
+    both, whole, short = dataset(before, [part]), dataset(before, []), dataset(part, [])
+    n_added = len(both.targets) - len(whole.targets)
+    assert n_added > 40
+    rows = rows_of(both, len(both.targets))
+    for ours, expected in zip(rows[:-n_added], rows_of(whole, len(whole.targets)), strict=True):
+        assert ours[0] == expected[0]
+        np.testing.assert_array_equal(ours[1], expected[1])
+    for ours, expected in zip(rows[-n_added:], rows_of(short, len(short.targets))[-n_added:], strict=True):
+        assert ours[0] == expected[0]
+        np.testing.assert_array_equal(ours[1], expected[1])
+
+
+def test_a_log_of_days_has_older_parts_and_one_of_weeks_none() -> None:
+    hour = 3_600_000
+
+    def hourly(begin: int, end: int) -> Sessions:
+        times = hour * np.arange(begin, end)
+        return Sessions(np.zeros(len(times), np.int32), np.arange(len(times) + 1), times)
+
+    assert [len(part) for part in older_parts(hourly(0, 100), hourly(100, 110))] == [91, 79]
+    assert [len(part) for part in older_parts(hourly(0, 30), hourly(30, 33))] == [21]
+    assert older_parts(hourly(0, 15), hourly(15, 17)) == []
+    assert older_parts(hourly(0, 400), hourly(400, 440)) == []
+    assert older_parts(hourly(0, 100).without_times(), hourly(100, 110)) == []

@@ -62,7 +62,9 @@ const widest = (now) => {
   }
   return most;
 };
-const oldest = (now) => Math.min(...(now.get("mtaw_bundle_trained_seconds") ?? []).map(([, value]) => value).filter((value) => value > 0));
+// What a bundle knows ends with its last click; without times, with its training.
+const known = (now, version) => total(now, "mtaw_last_click_seconds", { version }) || total(now, "mtaw_bundle_trained_seconds", { version });
+const oldest = (now) => Math.min(...(now.get("mtaw_bundle_info") ?? []).map(([{ version }]) => known(now, version)).filter((value) => value > 0));
 
 const TILES = [
   { title: "Rankings a second", value: (now, then, seconds) => (then ? added("mtaw_answers_total")(now, then) / seconds : null),
@@ -83,8 +85,8 @@ const TILES = [
     note: (now) => (widest(now) ? `${number(widest(now).covered)} of ${number(widest(now).items)} items in 24 h, by ${widest(now).bundle}` : "no list yet") },
   { title: "Largest drift", value: (now) => worstDrift(now)?.value ?? null, text: (value) => value.toFixed(3),
     note: (now) => (worstDrift(now) ? `of ${worstDrift(now).feature}` : "too few clicks yet"), alarm: (_, now) => (worstDrift(now)?.ratio ?? 0) > 1 },
-  { title: "Age of the bundle", value: (now) => (Number.isFinite(oldest(now)) ? Date.now() / 1000 - oldest(now) : null), text: duration,
-    note: () => "since its training", alarm: (value) => value > 14 * 86400 },
+  { title: "Age of the last click", value: (now) => (Number.isFinite(oldest(now)) ? Date.now() / 1000 - oldest(now) : null), text: duration,
+    note: () => "learned; without times, of the training", alarm: (value) => value > 86400 },
 ];
 
 function made(kind, text, ...children) {
@@ -139,12 +141,12 @@ function drawArms(now) {
   for (const [{ version, bundle }] of now.get("mtaw_bundle_info") ?? []) {
     const of = (name, more) => total(now, name, { version, ...more });
     const part = (over, under) => (under > 0 ? percent(over / under) : "–");
-    const trained = of("mtaw_bundle_trained_seconds");
+    const until = known(now, version);
     row(body, false, made("span", "", `${bundle} `, made("small", version)), number(of("mtaw_bundle_answers_total")),
         part(of("mtaw_feedback_items_total", { what: "clicked" }), of("mtaw_feedback_items_total", { what: "shown" })),
         number(of("mtaw_feedback_items_total", { what: "bought" })), number(of("mtaw_feedback_value_total")),
         part(of("mtaw_hit_clicks_total"), of("mtaw_scored_clicks_total")), part(of("mtaw_new_ranked_items_total"), of("mtaw_ranked_items_total")),
-        part(of("mtaw_covered_items"), of("mtaw_catalog_items")), trained ? duration(Date.now() / 1000 - trained) : "–");
+        part(of("mtaw_covered_items"), of("mtaw_catalog_items")), until ? duration(Date.now() / 1000 - until) : "–");
   }
 }
 
