@@ -104,7 +104,7 @@ def build_dataset(
             reporter.step_done(len(clicks), 0.0)
         del run  # with an index of its own
         if trends is not None:
-            limit = frozen_samples(len(ranked))
+            limit = frozen_samples(len(ranked)) // (1 + len(older))
             add_frozen(writer, tables, trends, limit)
             for part in older:
                 older_trends = build_trends(config, part, tables.n_items, side.context)
