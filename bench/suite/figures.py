@@ -46,7 +46,7 @@ _QUALITY: Mapping[str, tuple[str, ...]] = {
     "A news log": ("test-reads", "news-context"),
     "What each part is worth": ("ablations",),
     "Types of clicks": ("types",),
-    "A bundle that does not learn": ("frozen",),
+    "A bundle that does not learn": ("frozen", "by-hand"),
 }  # fmt: skip
 SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "README.md": {

@@ -48,8 +48,6 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the items that a session most likely clicks next."""
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
-    if arguments.at is None and (warning := warning_of_age(recommender.last_click)) is not None:
-        print(f"warning: {warning}", file=sys.stderr)
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
     ranking = recommender.recommend(
@@ -64,6 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
         rules=rules_in(arguments.rules),
         explore=arguments.explore,
     )
+    if arguments.at is None and (warning := warning_of_age(recommender.last_click)) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:
         answer = {
             "items": ranking.items,

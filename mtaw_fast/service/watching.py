@@ -237,11 +237,13 @@ class Watch:
         )
         trained = (({"version": version}, f"{snapshot.trained:.0f}") for version, snapshot in served.items())
         yield from series("mtaw_bundle_trained_seconds", "gauge", "When a bundle was trained, Unix seconds.", trained)
-        moments = (
-            ({"version": version}, last / 1000)
-            for version, snapshot in served.items() if (last := snapshot.recommender.last_click) is not None
+        clicks = (
+            ({"version": version}, (snapshot.recommender.last_click or 0) / 1000)
+            for version, snapshot in served.items()
         )  # fmt: skip
-        yield from series("mtaw_last_click_seconds", "gauge", "The newest learned click, Unix seconds.", moments)
+        yield from series(
+            "mtaw_last_click_seconds", "gauge", "The newest learned click, Unix seconds; 0 without times.", clicks
+        )
         items = (({"version": version}, snapshot.recommender.n_items) for version, snapshot in served.items())
         yield from series("mtaw_catalog_items", "gauge", "Items that can be recommended.", items)
         covered = (

@@ -179,7 +179,7 @@ def test_a_later_serving_is_measured_by_ranking_later(work: Path) -> None:
         assert evaluation.served_late[name].metrics["P@20"] == pytest.approx(100 * hits.mean(), abs=0.5)  # ties miss
         assert name in str(evaluation)
     prefixes = dataclasses.replace(dataset.test.prefixes, times=None)
-    undated = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, prefixes=prefixes))
+    undated = dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, prefixes=prefixes, target_times=None))
     assert evaluate(bundle, undated).served_late == {}
 
 
