@@ -15,7 +15,7 @@ import numpy as np
 from mtaw_fast.export.whole.nodes import FLOAT32, FLOAT64, Graph, Value
 from mtaw_fast.export.whole.tables import BFLOAT16, Rows
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
-from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE, STALE
 from mtaw_fast.memory.trends import TrendTables
 
 QUARTER, HOUR, DAY = 2, 3, 5  # item lanes
@@ -67,9 +67,10 @@ class Moment:
         )
 
 
-def moment(g: Graph, requested: Value, trends: TrendArrays) -> Moment:
-    """Return the moment of a request. requested: int64[1], Unix ms."""
-    now = requested.maximum(trends.newest).minimum(max(_MAX_TIME, trends.newest))
+def moment(g: Graph, requested: Value, trends: TrendArrays, *, ranks: bool = True) -> Moment:
+    """Return the moment of a request. requested: int64[1], Unix ms. ranks: whether old evidence counts as `STALE`."""
+    latest = min(trends.newest + STALE, _MAX_TIME) if ranks else _MAX_TIME
+    now = requested.maximum(trends.newest).minimum(max(latest, trends.newest))
     begin = g.constant(trends.tables.clock[:-1] * trends.half_lives)
     age = (begin - now).cast(FLOAT64) / g.constant(trends.half_lives.astype(np.float64))
     power = g.op("Pow", g.constant(np.float64(2)), age, dtype=FLOAT64).cast(FLOAT32)

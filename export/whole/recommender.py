@@ -198,7 +198,8 @@ class _Whole:
         if self._trends is None:
             return selection.most_clicked(g, order, clicks, allowed)
         assert request.when is not None
-        return selection.rising(g, order, clicks, allowed, request.when.inside(g), self._trends)
+        when = moment(g, g.outer(request.when.requested), self._trends, ranks=False)
+        return selection.rising(g, order, clicks, allowed, when, self._trends)
 
     def _model_proto(self, g: Graph, dtypes: Mapping[str, np.dtype[Any]]) -> ModelProto:
         shapes: dict[str, list[Any]] = {

@@ -24,3 +24,4 @@ NEVER_AGE = 60 * 24 * 3600.0  # seconds
 OWN = 10  # latest own items whose pairs count
 RISING = 50  # rising items that become candidates
 PRE_LANES = (0.6, 1.0, 0.0, 0.4, 0.0)  # weights of the pair lanes in the pre-score
+STALE = 7 * 24 * 3_600_000  # ms after the newest click: a ranking counts older evidence as this old

@@ -269,7 +269,7 @@ def test_round_trip(tmp_path: Path, ids: Any, timed: bool, tests: bool) -> None:
     assert (loaded.name, loaded.min_prefix, loaded.n_items) == ("tiny", 1, 3)
     assert loaded.preparation == original.preparation
     assert loaded.n_train_samples == 4
-    assert isinstance(loaded.train.items.base, np.ndarray)
+    assert not loaded.train.items.flags.owndata
     assert not loaded.train.items.flags.writeable
 
 

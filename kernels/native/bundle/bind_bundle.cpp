@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <exception>
 #include <optional>
@@ -99,9 +100,15 @@ py::array view(py::dtype dtype, std::vector<std::int64_t> shape, const void* dat
     return array;
 }
 
+// In the order of the header, in which a copy of the file is written.
 py::dict views(const std::shared_ptr<const TensorFile>& file) {
+    std::vector<const std::pair<const std::string, Tensor>*> ordered;
+    for (const auto& entry : file->tensors()) ordered.push_back(&entry);
+    std::sort(ordered.begin(), ordered.end(),
+              [](const auto* a, const auto* b) { return a->second.place < b->second.place; });
     py::dict arrays;
-    for (const auto& [name, tensor] : file->tensors()) {
+    for (const auto* entry : ordered) {
+        const auto& [name, tensor] = *entry;
         const auto key = py::reinterpret_steal<py::object>(
             PyUnicode_DecodeUTF8(name.data(), static_cast<py::ssize_t>(name.size()), "surrogatepass"));
         if (!key) throw py::error_already_set();

@@ -70,7 +70,7 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         });
         if (type == std::end(kDtypes)) broken(path, "a tensor of an unknown type");
         if (shape->list().size() > kMaxAxes) broken(path, "a tensor with too many axes");
-        Tensor tensor{type->dtype, {}, 0, nullptr};
+        Tensor tensor{type->dtype, {}, 0, tensors.size(), nullptr};
         std::int64_t expected = type->size;
         for (const Json& element : shape->list()) {
             tensor.shape.push_back(extent(path, element));

@@ -38,6 +38,7 @@ struct Tensor {
     Dtype dtype;
     std::vector<std::int64_t> shape;
     std::int64_t begin;  // in the file, behind its header
+    std::size_t place;   // in the header
     const void* data;
 
     std::int64_t size() const;

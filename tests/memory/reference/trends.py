@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
-from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE, PRE_LANES
+from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE, PRE_LANES, STALE
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
 from tests.memory.reference.tables import to_bfloat16
 
@@ -28,7 +28,6 @@ SERIES = tuple(
 
 Click = tuple[int, int]  # time, item
 MAX_COUNTED = 3  # clicks of a session on one item, where it counts a pair once
-STALE = 7 * 24 * 3_600_000  # ms; a ranking counts older evidence as this old
 
 
 def decay_power(ms: int, half_life: int) -> float:
