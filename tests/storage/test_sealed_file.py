@@ -202,6 +202,29 @@ def test_no_memory_for_a_copy_is_one_line(file: Path) -> None:
     assert len(open_sealed(file, mapping="map").data) == 3_000_000
 
 
+def test_a_child_of_a_fork_does_not_wait_for_a_thread_of_its_parent(file: Path) -> None:
+    """Another thread opens and frees copies, and locks the file for that, while the process forks."""
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            open_sealed(file)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for _ in range(300):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                open_sealed(file)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_other_mappings_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="mapping='mmap' is not a mapping; choose one of copy, map"):
         open_sealed(file, mapping="mmap")

@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -37,10 +38,15 @@ struct Copies {
     std::map<std::string, std::weak_ptr<const SealedCopy>> by_name;
 };
 
-// Of this process. Never freed: a thread may still free a copy while the process ends.
+// Of this process. Never freed: a thread may still free a copy while the process ends. A fork waits for the mutex,
+// which would stay locked in a child if another thread had it.
 Copies& copies() {
     alignas(Copies) static char storage[sizeof(Copies)];
-    static Copies* const all = new (storage) Copies;
+    static Copies* const all = [] {
+        const auto unlock = [] { copies().mutex.unlock(); };
+        pthread_atfork([] { copies().mutex.lock(); }, unlock, unlock);
+        return new (storage) Copies;
+    }();
     return *all;
 }
 
@@ -162,14 +168,24 @@ int new_copy(int source, const struct stat& before, const std::string& name, con
     return sealed.release();
 }
 
-// So that workers that start together make one copy; without the lock each makes its own. It ends with the descriptor.
-void lock_for_copy(int descriptor) {
-    const auto until = std::chrono::steady_clock::now() + kLongestWait;
-    while (flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK &&
-           std::chrono::steady_clock::now() < until) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+// So that workers that start together make one copy; without the lock each makes its own.
+class CopyLock {
+   public:
+    explicit CopyLock(int descriptor) : descriptor_(descriptor) {
+        const auto until = std::chrono::steady_clock::now() + kLongestWait;
+        while (flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK &&
+               std::chrono::steady_clock::now() < until) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
     }
-}
+    // Closing the descriptor would not do: a child of a fork has it too.
+    ~CopyLock() { flock(descriptor_, LOCK_UN); }
+    CopyLock(const CopyLock&) = delete;
+    CopyLock& operator=(const CopyLock&) = delete;
+
+   private:
+    int descriptor_;
+};
 
 std::shared_ptr<const SealedCopy> known_copy(const std::string& name) {
     const std::lock_guard guard(copies().mutex);
@@ -183,7 +199,7 @@ bool SealedCopy::is_supported() { return true; }
 
 std::shared_ptr<const SealedCopy> SealedCopy::of(int descriptor, const struct stat& status, const std::string& path) {
     const std::string name = name_of(status);
-    lock_for_copy(descriptor);
+    const CopyLock lock(descriptor);
     if (auto known = known_copy(name)) return known;
     const std::shared_ptr<SealedCopy> copy(new SealedCopy(name, static_cast<std::size_t>(status.st_size)));
     copy->descriptor_ = open_siblings_copy(name);
