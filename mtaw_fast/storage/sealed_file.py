@@ -36,15 +36,13 @@ class SealedFile:
     readable: Path
 
 
-def open_sealed(path: Path, *, size: int | None = None, mapping: str | None = None) -> SealedFile:
+def open_sealed(path: Path, mapping: str | None = None) -> SealedFile:
     """Open a file so that its bytes cannot change while they are used.
 
     Parameters
     ----------
     path : Path
         A regular file.
-    size : int, optional
-        The number of bytes that it must have.
     mapping : {'copy', 'map'}, optional
         A sealed copy, or the file itself mapped. The default is MTAW_MAPPING, or 'copy'.
 
@@ -56,12 +54,12 @@ def open_sealed(path: Path, *, size: int | None = None, mapping: str | None = No
     Raises
     ------
     DataError
-        If the file is missing, is not a regular file, has another size, changes while it is copied, or there is not
+        If the file is missing, is not a regular file, changes while it is copied, or there is not
         enough memory for the copy.
     UsageError
         On another mapping.
     """
-    data, descriptor = _native.open_file(os.fsencode(path), size, mapping_of(mapping), open_for_reading)
+    data, descriptor = _native.open_file(os.fsencode(path), mapping_of(mapping), open_for_reading)
     return SealedFile(path, data, path if descriptor < 0 else Path(f"/proc/self/fd/{descriptor}"))
 
 

@@ -157,7 +157,7 @@ def of_manifest(files: Files) -> Iterator[Damage]:
             yield "missing part", part, edited(f"files/{part}", None)
         for name in ("file", "sha256"):
             yield "manifest", f"{part} without {name}", edited(f"files/{part}/{name}", None)
-        for path in ("../x", "/etc/passwd", "a\nb", ".x", "", 5):
+        for path in ("../x", "sub/x", "/etc/passwd", "a..b", "a\\b", "a\n", ".x", "", 5):
             yield "path", f"{part} {path}", edited(f"files/{part}/file", path)
         yield "size", f"{part} -1", edited(f"files/{part}/bytes", -1)
     yield "manifest", "a file that is gone", edited("files/more", {"file": "gone.bin", "sha256": "0"})

@@ -233,16 +233,16 @@ def test_other_mappings_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch)
         open_sealed(file)
 
 
-def test_what_is_no_regular_file_of_the_stated_size_is_refused_at_once(tmp_path: Path) -> None:
-    """Reading a pipe would block forever; hashing a sparse file of a terabyte would take an hour."""
+def test_what_is_no_regular_file_or_too_long_is_refused_at_once(tmp_path: Path) -> None:
+    """Reading a pipe would block forever; copying a sparse file of a terabyte would take an hour."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "sparse").write_bytes(b"")
     os.truncate(tmp_path / "sparse", 1 << 40)
-    for name, message in (("pipe", "not a regular file"), (".", "not a regular file"), ("none", "is missing")):
+    for name, message in (
+        ("pipe", "not a regular file"), (".", "not a regular file"), ("none", "is missing"), ("pipe\0", "a zero byte"),
+    ):  # fmt: skip
         with pytest.raises(DataError, match=message):
             open_sealed(tmp_path / name)
-    with pytest.raises(DataError, match="is damaged: it has 1,099,511,627,776 bytes, not 12"):
-        open_sealed(tmp_path / "sparse", size=12)
     with pytest.raises(DataError, match="not a whole safetensors file"):
         map_tensors(tmp_path / "sparse")
     write_tensors(tmp_path / "long", {"a": np.arange(9)})

@@ -79,6 +79,10 @@ BYTES = {"dtype": "U8", "shape": [24], "data_offsets": [0, 24]}
             lambda h: h.update(a={**h["a"], "shape": [0, 2**70], "data_offsets": [0, 0]}, b=BYTES),
             "negative or fractional sizes",
         ),
+        (
+            lambda h: h.update(a={**h["a"], "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}, b=BYTES),
+            "a tensor extends past the end of the file",
+        ),
         (lambda h: h.update(a={**h["a"], "shape": [5], "data_offsets": [1, 21]}, b=BYTES), "multiple of its item size"),
         (lambda h: h["a"].update(shape=[5], data_offsets=[0, 20]), "4 bytes more than its header describes"),
         (lambda h: h["a"].update(dtype="x\n" * 1000), "a tensor of an unknown type"),

@@ -2,13 +2,13 @@
 #include <fcntl.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <exception>
-#include <optional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "bindings.hpp"
 #include "bundle/bundle.hpp"
@@ -54,9 +54,9 @@ class PythonFiles {
             PyUnicode_DecodeFSDefaultAndSize(text.data(), static_cast<py::ssize_t>(text.size())));
         const py::object error = py::module_::import("mtaw_fast.errors").attr(type)(message);
         if (failure.errno_value() != 0) {
-            const py::object cause = py::reinterpret_borrow<py::object>(PyExc_OSError)(
+            py::object cause = py::reinterpret_borrow<py::object>(PyExc_OSError)(
                 failure.errno_value(), reason_of_system(failure.errno_value()));
-            PyException_SetCause(error.ptr(), py::object(cause).release().ptr());
+            PyException_SetCause(error.ptr(), cause.release().ptr());
         }
         PyErr_SetObject(py::type::of(error).ptr(), error.ptr());
         throw py::error_already_set();
@@ -144,13 +144,10 @@ py::dict map_tensors(const std::string& path, const std::string& mapping, const 
 }
 
 // The bytes of a file, and the descriptor of its sealed copy; -1 without one.
-py::tuple open_file(const std::string& path, std::optional<std::uint64_t> size, const std::string& mapping,
-                    const py::object& open) {
+py::tuple open_file(const std::string& path, const std::string& mapping, const py::object& open) {
     PythonFiles files(open);
     const FileAccess access = files.access(mapping, 1);
-    const auto bytes = files.run("DataError", [&] {
-        return std::make_shared<const FileBytes>(access, std::make_unique<OpenFile>(access, path, size));
-    });
+    const auto bytes = files.run("DataError", [&] { return std::make_shared<const FileBytes>(access, path); });
     const int descriptor = bytes->sealed() == nullptr ? -1 : bytes->sealed()->descriptor();
     const auto length = static_cast<std::int64_t>(bytes->size());
     return py::make_tuple(view(py::dtype("u1"), {length}, bytes->data(), bytes), descriptor);
@@ -162,7 +159,7 @@ void bind_bundle(py::module_& module) {
     module.def("open_bundle", open_bundle, py::arg("folder"), py::arg("verify"), py::arg("mapping"), py::arg("threads"),
                py::arg("open"));
     module.def("map_tensors", map_tensors, py::arg("path"), py::arg("mapping"), py::arg("open"));
-    module.def("open_file", open_file, py::arg("path"), py::arg("size"), py::arg("mapping"), py::arg("open"));
+    module.def("open_file", open_file, py::arg("path"), py::arg("mapping"), py::arg("open"));
 }
 
 }  // namespace mtaw

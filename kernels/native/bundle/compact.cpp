@@ -38,7 +38,7 @@ float float_of(std::uint16_t half) {
 void Bundle::read_embedding() {
     const TensorFile& from = file("weights");
     const std::int64_t n = size(), d = manifest_.settings.d;
-    if (!from.is("item_embedding", Dtype::f16)) {
+    if (has("catalog") || !from.is("item_embedding", Dtype::f16)) {
         embedding_ = from.get<float>("item_embedding", {n, d});
         return;
     }

@@ -97,6 +97,8 @@ std::string FileAccess::identity(const std::string& path) {
 
 OpenFile::OpenFile(const FileAccess& access, std::string path, std::optional<std::uint64_t> size)
     : methods_(access.methods), path_(std::move(path)) {
+    if (path_.find('\0') != std::string::npos)  // the system would open what is named before it
+        throw bundle_error(std::string("a name that begins with ") + path_.c_str() + " has a zero byte; name a file");
     const int failed = methods_.open(methods_.context, path_.c_str(), &file_, &size_);
     if (failed != 0) refuse_to_read(path_, failed);
     if (!size || *size == size_) return;

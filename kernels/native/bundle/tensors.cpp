@@ -72,11 +72,15 @@ Tensors tensors_of(const std::string& path, std::string_view text, std::int64_t 
         if (shape->list().size() > kMaxAxes) broken(path, "a tensor with too many axes");
         Tensor tensor{type->dtype, {}, 0, tensors.size(), nullptr};
         std::int64_t expected = type->size;
+        bool is_empty = false;
         for (const Json& element : shape->list()) {
             tensor.shape.push_back(extent(path, element));
-            if (__builtin_mul_overflow(expected, tensor.shape.back(), &expected))
+            is_empty |= tensor.shape.back() == 0;
+            // The other extents of an empty one, too: numpy multiplies them.
+            if (__builtin_mul_overflow(expected, std::max<std::int64_t>(tensor.shape.back(), 1), &expected))
                 broken(path, "a tensor extends past the end of the file");
         }
+        if (is_empty) expected = 0;
         tensor.begin = extent(path, offsets->list()[0]);
         const std::int64_t end = extent(path, offsets->list()[1]);
         if (end > n_bytes || tensor.begin > end || end - tensor.begin != expected)
