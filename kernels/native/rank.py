@@ -19,7 +19,7 @@ them.
         rules: None, or (AppliedRules, n_shown, approximate), see kernels.native.rules: the first k items after the
         rules, of n_shown that can be recommended. approximate: above 0, an index is approximate up to so many items;
         these are read at once, and none behind them. `effects` is then (boosts float64[..], pinned bool[..], whether
-        more items than these could be needed). No state is used.
+        an approximate index found too few candidates). No state is used.
     engine.rank(items, offsets, k, excluded, allowed, exclude_seen, now, context, times, contexts, types,
                 always_ranked, other, popular)
         packed sessions of internal ids. times: int64[T] of their clicks; a session is ranked right after its last one

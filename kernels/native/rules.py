@@ -14,8 +14,6 @@ condition.bits(columns, item or None, n_items)
 AppliedRules(rules, columns, ids, present, filter, boosts)
     Rules over a catalog, for `kernels.native.rank`. ids: its IdTable. present: the items that can be recommended, and
     filter: those that meet the conditions of the filter, both as bits or None; boosts: the bits of each boost's items.
-applied.raised
-    The items whose boosts add up to more than 0, as bits; None without any.
 applied.shown_pins(clicks int32[m], excluded, allowed, exclude_seen)
     The pinned items that no condition (as in `kernels.native.rank`) hides, by their positions.
 applied.within_limits(kept int32[..], candidates int32[..], count)

@@ -13,14 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.kernels.native.memory_query import Dense, Moment
-from mtaw_fast.kernels.native.rules import AppliedRules, ItemColumns
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.rules import RuleSet
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 from tests.support.rules.random_rules import serve_table
 
@@ -124,20 +121,3 @@ def test_a_larger_boost_never_lowers_a_place(cut: tuple[Recommender, Recommender
     places = [sum(other not in buried for other in out.items[: out.items.index(item)]) for out in outs]
     assert places == sorted(places, reverse=True)
     assert outs[BOOSTS.index(0.0)].items == ask(rec, session, others).items
-
-
-def test_what_is_raised_is_what_its_boosts_raise() -> None:
-    rng = np.random.default_rng(4)
-    for case in range(60):
-        n, count = int(rng.integers(1, 40)), int(rng.integers(0, 5))
-        masks, by = rng.random((count, n)) < 0.4, rng.choice([-1.0, -0.5, 0.0, 0.5, 1.5], count)
-        rules = RuleSet.of({"boost": [{"when": "x", "by": float(boost)} for boost in by]})
-        columns = ItemColumns([("x", "boolean", True, {"values": np.zeros(n, np.int8)})])
-        matched = [np.packbits(mask, bitorder="little") for mask in masks]
-        bits = AppliedRules(rules.native, columns, ItemIds.from_list(range(n)).table, None, None, matched).raised
-        expected = (masks * by[:, None]).sum(axis=0) > 0
-        assert (bits is None) == (not (by[masks.any(axis=1)] > 0).any())
-        if bits is None:
-            assert not expected.any()
-        else:
-            np.testing.assert_array_equal(np.unpackbits(bits, count=n, bitorder="little"), expected, str(case))

@@ -64,7 +64,6 @@ class Bundle {
     // Items that can be recommended, and their bits; null if that is all.
     std::int64_t n_eligible() const { return n_eligible_; }
     const std::uint8_t* present() const { return present_.empty() ? nullptr : present_.data(); }
-    bool is_unavailable(std::int32_t item) const { return !present_.empty() && !has_bit(present_.data(), item); }
     const float* embedding() const { return embedding_; }               // [size, d]
     const float* rows() const { return rows_; }                         // [size, d] of length 1
     const std::int64_t* popularity() const { return popularity_; }      // [size]

@@ -179,12 +179,6 @@ class AppliedRulesObject {
                                                     checked_items(candidates, "candidates"), count);
     }
 
-    std::optional<py::array_t<std::uint8_t>> raised() const {
-        const std::uint8_t* const bits = applied_.arrangement().raised();
-        if (bits == nullptr) return std::nullopt;
-        return py::array_t<std::uint8_t>((applied_.arrangement().n_items() + 7) / 8, bits);
-    }
-
    private:
     std::vector<std::int32_t> checked_items(const py::array& array, const char* name) const {
         const auto* const data = checked_data<std::int32_t>(array, 1, name, "int32");
@@ -251,7 +245,6 @@ void bind_rules(py::module_& module) {
                       const MaybeArray&, const std::vector<py::array>&>(),
              py::arg("rules"), py::arg("columns"), py::arg("ids"), py::arg("present"), py::arg("filter"),
              py::arg("boosts"))
-        .def_property_readonly("raised", &AppliedRulesObject::raised)
         .def("shown_pins", &AppliedRulesObject::shown_pins, py::arg("clicks"), py::arg("excluded"), py::arg("allowed"),
              py::arg("exclude_seen"))
         .def("within_limits", &AppliedRulesObject::within_limits, py::arg("kept"), py::arg("candidates"),
