@@ -624,8 +624,8 @@ class Recommender:
         k : int, default 20
             How many items.
         by : {'vectors', 'sessions'}, default 'vectors'
-            The cosine of the embeddings, or of the sessions with both items. 'sessions' finds
-            only neighbors that the bundle's memory stores: there may be few, and none for an added item.
+            The cosine of the embeddings, or of the sessions with both items. 'sessions' finds only neighbors that the
+            bundle's memory stores: there may be few, and none for an added item.
         exclude, allow, filter, fields, rules
             As in `recommend`. The item itself is what the rules call `current`.
 

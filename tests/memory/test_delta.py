@@ -175,7 +175,6 @@ def by_item(ids: np.ndarray, values: np.ndarray) -> dict[int, np.ndarray]:
 pytestmark = pytest.mark.slow
 
 ISAS = [isa for isa in instruction_sets() if isa in ("portable", "avx2", "avx512")]
-WIDE = MemorySettings()
 
 
 @pytest.mark.parametrize("once_from", [None, 0])

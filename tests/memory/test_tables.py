@@ -20,7 +20,8 @@ from mtaw_fast.kernels.native.memory_tables import (
     update_tables,
 )
 from mtaw_fast.memory import MemorySettings, MemoryTables
-from tests.memory.reference.tables import build_reference, from_bfloat16, to_bfloat16
+from mtaw_fast.memory.bfloat16 import from_bfloat16, to_bfloat16
+from tests.memory.reference.tables import build_reference
 from tests.support.memory.logs import N_ITEMS, SESSIONS, SETTINGS, assert_same_tables, random_log
 
 ALL = MemorySettings(max_neighbors=0, max_postings=0)

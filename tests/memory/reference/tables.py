@@ -14,6 +14,7 @@ import numpy as np
 
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.kernels.native.memory_tables import COUNTS, PAIR_KINDS
+from mtaw_fast.memory.bfloat16 import to_bfloat16
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
 
@@ -70,17 +71,6 @@ def delta_rows(
         for item, row in enumerate(rows)
         if row
     }
-
-
-def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Return uint16[..]: float64[..] (finite, not negative) as float32, then bfloat16, to the nearest, ties to even."""
-    bits = values.astype(np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def from_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Return float32[..] of the bfloat16 numbers in uint16[..]."""
-    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 def _pairs(clicks: list[list[int]], n_items: int, settings: MemorySettings) -> list[dict[int, _Pair]]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mtaw_fast.kernels.native.trend_tables import ITEM_LANES, PAIR_LANES
+from mtaw_fast.memory.bfloat16 import to_bfloat16
 from mtaw_fast.memory.constants import FIRST_PAIR_LANE, NEVER, NEVER_AGE, PRE_LANES, STALE
 from mtaw_fast.memory.trends import TrendSettings, TrendTables
-from tests.memory.reference.tables import to_bfloat16
 
 SERIES = tuple(
     float.fromhex(power)
