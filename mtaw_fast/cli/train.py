@@ -18,7 +18,7 @@ from mtaw_fast.cli.common import add_command, add_training_options, config_of, p
 from mtaw_fast.config import DEFAULT_PRESET, PRESETS, Config, preset
 from mtaw_fast.config.phases import EXPLAINED, phases_of
 from mtaw_fast.data.dataset import Dataset
-from mtaw_fast.data.moments import text_of_age
+from mtaw_fast.data.moments import text_of_age, warning_of_age
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.system.cpus import usable_cpus
 from mtaw_fast.system.launch import Launch
@@ -174,6 +174,8 @@ def _report(
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
         if bundle.model.learned_until is not None:
             print(f"last click: {text_of_age(bundle.model.learned_until)}")
+        if (warning := warning_of_age(bundle.model.learned_until)) is not None:
+            print(f"warning: {warning}", file=sys.stderr)
         if run_id is not None:
             print(f"MLflow run {run_id}")
         for peak in peaks:

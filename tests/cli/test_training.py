@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast import Dataset
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli import main
-from mtaw_fast.cli.train import _processor_time
+from mtaw_fast.cli.train import _processor_time, _report
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.errors import UsageError
 from mtaw_fast.storage.files import folder_lock
@@ -122,6 +124,14 @@ def test_processor_time_says_whose_it_is() -> None:
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     return generate(60, 900, seed=3)
+
+
+def test_a_training_of_an_old_log_says_how_old_it_is(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = argparse.Namespace(json=False, bundle=work / "bundle", resume=False)
+    _report(arguments, Bundle.load(work / "bundle"), None, [], [])
+    out, err = capsys.readouterr()
+    assert "\nlast click: 2023-11-" in out
+    assert err.startswith("warning: the last learned click is of 2023-11-")
 
 
 def test_the_command_tunes_and_its_answer_trains(

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from mtaw_fast.experiment.drift import FEWEST_CLICKS
-from mtaw_fast.service.bundles import Bundles
+from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.observability.counters import COVERAGE_SLOTS
 from mtaw_fast.service.observability.metrics import Metrics
+from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import Snapshot, load_snapshot
 from mtaw_fast.service.watching import Watch, covered_items
 from tests.support.export.bundles import END, save_kind
@@ -177,6 +178,17 @@ def test_the_last_click_is_reported(text_bundle: Path, tmp_path: Path) -> None:
     timed = save_kind("timed", tmp_path / "timed", 60).folder
     assert Watched(load_snapshot(timed, "auto", "auto")).series("mtaw_last_click_seconds") == END / 1000
     assert Watched(load_snapshot(text_bundle, "auto", "auto")).series("mtaw_last_click_seconds") == 0
+
+
+@pytest.mark.parametrize(("row", "expected"), [(0, ["old_clicks"]), (1, [])])
+def test_the_first_worker_warns_of_old_clicks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int, expected: list[str]
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr("mtaw_fast.service.bundles.log_event", lambda event, **_: logged.append(event))
+    timed = save_kind("timed", tmp_path / "timed", 60).folder
+    Reloader(Settings(timed), load_snapshot(timed, "auto", "auto"), None, Metrics.open(Metrics.make(2), 2, row))
+    assert logged == expected
 
 
 def test_a_bundle_without_memory_or_date_is_watched(text_bundle: Path, tmp_path: Path) -> None:
