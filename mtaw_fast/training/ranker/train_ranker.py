@@ -37,10 +37,10 @@ def split_for_ranker(config: Config, sessions: Sessions) -> tuple[Sessions, Sess
 
 
 def older_parts(before: Sessions, last: Sessions) -> list[Sessions]:
-    """Return the sessions before without the latest hours: all that a bundle knows which is served as it is.
+    """Return parts of the sessions before, without their last 8 and 20 hours, for frozen samples.
 
-    The last sessions of a log of days span hours, so a ranker would not learn what day-old evidence is worth. None if
-    they span a day, and no part that has less than half of the sessions before.
+    The last sessions of a log of a few days span hours, so its ranker would not learn what day-old counts are worth.
+    There is no part if they span a day, and none with less than half of the sessions before.
     """
     if before.times is None or last.times is None:
         return []
