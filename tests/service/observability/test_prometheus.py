@@ -150,8 +150,19 @@ def test_the_rules_ring_when_they_should(tmp_path: Path) -> None:
                 "input_series": [
                     {"series": 'mtaw_scored_clicks_total{version="a"}', "values": "0+100x2496"},
                     {"series": 'mtaw_hit_clicks_total{version="a"}', "values": hits},
+                    {"series": 'mtaw_last_click_seconds{version="a"}', "values": "1x2496"},
                 ],
                 "alert_rule_test": [
+                    {"eval_time": "24h", "alertname": "ClicksOld", "exp_alerts": []},
+                    {
+                        "eval_time": "26h", "alertname": "ClicksOld",
+                        "exp_alerts": [{
+                            "exp_labels": {},
+                            "exp_annotations": {
+                                "summary": "The last learned click is 1d 1h 59m 59s old: rankings lag behind."
+                            },
+                        }],
+                    },
                     {"eval_time": "160h", "alertname": "HitsFell", "exp_alerts": []},
                     {
                         "eval_time": "190h", "alertname": "HitsFell",
