@@ -27,6 +27,7 @@ import progress
 ROOT = Path(__file__).resolve().parent.parent
 CPU_BUILD = "https://download.pytorch.org/whl/cpu"
 SESSION = ("item-2439", "item-326")
+AT = "2023-12-12"  # just after the last training click
 _ROW = re.compile(r"^\| (.+?) +\| .*?\| .*?\| ([\d.]+) \[", re.M)  # name, P@20
 _RANKED = re.compile(r"^ *\d+ +-?[\d.]+ +\S+ +\(.+\)$", re.M)
 
@@ -111,7 +112,7 @@ def job(programs: Path, out: Path) -> None:
     heading("4 of 5: its quality", "on the last three days, next to baselines that need no training")
     table = read([command, "evaluate", bundle, dataset])
     heading("5 of 5: recommendations", f"somebody clicked {SESSION[0]}, then {SESSION[1]}; what is next?")
-    ranking = read([command, "recommend", bundle, *SESSION, "-k", "5", "--reasons"], echo=False)
+    ranking = read([command, "recommend", bundle, *SESSION, "-k", "5", "--reasons", "--at", AT], echo=False)
     summary(command, bundle, table, ranking)
 
 
@@ -127,7 +128,7 @@ the simple baseline (items clicked together, no training), {popular} among the m
 
 {bundle} is all that a service needs. Next, other clicks, or your own log:
 
-  {command} recommend {bundle} item-7 item-42 -k 5 --reasons
+  {command} recommend {bundle} item-7 item-42 -k 5 --reasons --at {AT}
   {command} prepare clicks YOUR.csv my.dataset --session SESSION --item ITEM --time TIME
 
 docs/tutorial.md goes on from there to a running service.""")
