@@ -18,6 +18,7 @@ void bind_memory_delta(pybind11::module_& module);
 void bind_memory_query(pybind11::module_& module);
 void bind_memory_tables(pybind11::module_& module);
 void bind_pack(pybind11::module_& module);
+void bind_records(pybind11::module_& module);
 void bind_rerank(pybind11::module_& module);
 void bind_rules(pybind11::module_& module);
 void bind_scan(pybind11::module_& module);

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_native, module) {
     mtaw::bind_memory_query(module);
     mtaw::bind_memory_tables(module);
     mtaw::bind_pack(module);
+    mtaw::bind_records(module);
     mtaw::bind_rerank(module);
     mtaw::bind_rules(module);
     mtaw::bind_scan(module);

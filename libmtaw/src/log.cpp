@@ -21,6 +21,7 @@
 
 #include "failure.hpp"
 #include "bundle/files.hpp"
+#include "records/records.hpp"
 #include "text/json.hpp"
 #include "limits.hpp"
 #include "text/utf8.hpp"
@@ -33,23 +34,6 @@ constexpr std::size_t kMaxRecord = 64 << 20;
 constexpr std::size_t kMaxText = 512;  // characters
 constexpr const char* kMayCount =
     "; some of these events may be learned all the same: send them again with their ids, so that each counts once";
-
-constexpr std::array<std::uint32_t, 256> crc_table() {
-    std::array<std::uint32_t, 256> table{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-        std::uint32_t value = i;
-        for (int bit = 0; bit < 8; ++bit) value = (value & 1U) != 0 ? value >> 1 ^ 0xEDB88320U : value >> 1;
-        table[i] = value;
-    }
-    return table;
-}
-
-std::uint32_t crc_of(std::string_view text) {
-    static constexpr std::array<std::uint32_t, 256> kTable = crc_table();
-    std::uint32_t value = 0xFFFFFFFFU;
-    for (const char c : text) value = value >> 8 ^ kTable[(value ^ static_cast<std::uint8_t>(c)) & 0xFFU];
-    return ~value;
-}
 
 // A text of an event. Throws Failure unless it is one.
 std::string_view checked(const std::string& where, const char* name, const char* text_or_null) {
@@ -116,14 +100,10 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
     return line + "}";
 }
 
-void add_record(std::string& out, const std::string& line) {
+void add_event(std::string& out, const std::string& line) {
     if (line.size() > kMaxRecord)
         throw usage("an event of " + std::to_string(line.size()) + " bytes is too large for the log");
-    char frame[16];
-    std::snprintf(frame, sizeof frame, "%08x ", static_cast<unsigned>(crc_of(line)));
-    out += frame;
-    out += line;
-    out += '\n';
+    add_record(out, line);
 }
 
 // The number of events-<number>.log; none for another name.
@@ -204,14 +184,14 @@ EventLog::~EventLog() {
 std::string EventLog::append(const mtaw_event* events, std::size_t count) {
     if (count == 0 || events == nullptr) throw usage("append: there is no event");
     std::string lines = "\n";  // a record that another writer could not finish ends here
-    for (std::size_t i = 0; i < count; ++i) add_record(lines, line_of(events[i], "event " + std::to_string(i)));
+    for (std::size_t i = 0; i < count; ++i) add_event(lines, line_of(events[i], "event " + std::to_string(i)));
     return store(lines);
 }
 
 std::string EventLog::forget(const char* session) {
     std::string line = "{\"forget\":", lines = "\n";
     write_json_text(line, checked("forget", "session", session), false);
-    add_record(lines, line + ",\"time\":" + std::to_string(now()) + "}");
+    add_event(lines, line + ",\"time\":" + std::to_string(now()) + "}");
     return store(lines);
 }
 

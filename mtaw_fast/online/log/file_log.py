@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -37,6 +36,7 @@ _MAY_COUNT = (
     "Some of these events may be learned all the same: send them again with their ids, so that each counts once"
 )
 _READ_BYTES = 1 << 20
+_PAST_ALL = 1 << 62  # offset after every record of a segment
 
 
 class FileLog(SegmentReader):
@@ -268,11 +268,17 @@ class FileLog(SegmentReader):
         """
         if not forgotten:
             return 0
-        last, count = parsed_position(max(forgotten.values()))[0], 0
+        positions = {session: parsed_position(position) for session, position in forgotten.items()}
+        last, count = max(positions.values())[0], 0
         with self._segments.as_learn_error("redact"):
             for number in self._segments.numbers():
                 if number <= last:
-                    count += redact_clicks(self._segments.path(number), forgotten, partial(position_of, number))
+                    offsets = {
+                        session: offset if segment == number else _PAST_ALL
+                        for session, (segment, offset) in positions.items()
+                        if segment >= number
+                    }
+                    count += redact_clicks(self._segments.path(number), offsets)
         return count
 
     def remove(self, positions: Sequence[str]) -> None:

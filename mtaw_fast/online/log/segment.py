@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtaw_fast.errors import LearnError
+from mtaw_fast.kernels.native.records import redact_lines
 from mtaw_fast.online.log.events import Click, Event, parse
 from mtaw_fast.system import host
 
@@ -15,7 +15,6 @@ FRAME_BYTES = 10  # of a record without its JSON: the checksum, a space and the 
 MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
 _READ_BYTES = 1 << 20
 _RECORD_BYTES = 512  # of most records, at most
-_CLICK = re.compile(rb'([0-9a-f]{8}) \{"session":"([^"\\]*)"')  # with a session id that JSON does not escape
 
 
 def record_of(line: bytes) -> bytes:
@@ -45,34 +44,47 @@ def parse_record(record: bytes) -> Event | None:
     return parse(text)
 
 
-def redact_clicks(path: Path, forgotten: Mapping[str, str], position_at: Callable[[int], str]) -> int:
+def redact_clicks(path: Path, forgotten: Mapping[str, int]) -> int:
     """Overwrite clicks of sessions, and damaged records before the last request, with spaces; then flush.
 
     In place: others may append to the file meanwhile, offsets are positions, and a copy would leave the clicks on the
-    disk. The file is read as a stream, so that memory use does not depend on its size. A damaged record may be half a
+    disk. The file is read in blocks, so that memory use does not depend on its size. A damaged record may be half a
     click of such a session: an append that was refused, or an overwrite that a power loss cut short. No reader learns
     from it.
 
-    forgotten: by session id, the position before which its clicks are removed. position_at: returns the position of an
-    offset in the segment; positions ascend. Returns the number of records overwritten. Raises OSError.
+    forgotten: by session id, the offset before which its clicks end that are removed. Returns the number of records
+    overwritten. Raises OSError.
     """
-    last = max(forgotten.values(), default="")
-    keys = {session.encode("utf-8", "surrogatepass") for session in forgotten}
-    count = begin = passed = 0
-    with host.open_stream(path, "r+b", 0) as file, host.open_stream(path, "rb", _READ_BYTES) as reader:
-        # Of a line that no reader takes, a part at a time: its parts are damaged too.
-        while line := reader.readline(MAX_RECORD_BYTES + FRAME_BYTES):
-            text = line[:-1] if line.endswith(b"\n") else line
-            end = begin + len(text) + 1
-            if begin >= passed + _READ_BYTES:
-                if position_at(end) >= last:
-                    break
-                passed = begin
-            if _may_go(text, keys) and (position := position_at(end)) < last and _must_go(text, position, forgotten):
-                host.pwrite(file.fileno(), b" " * len(text), begin)
-                count += 1
-            begin += len(line)
+    last = max(forgotten.values(), default=0)
+    count = begin = 0
+    rest = bytearray()
+    with host.open_stream(path, "r+b", 0) as file:
+        while begin < last:
+            data = file.read(_READ_BYTES)
+            rest += data
+            end = rest.rfind(b"\n") + 1
+            if not data or (not end and len(rest) >= MAX_RECORD_BYTES + FRAME_BYTES):
+                end = len(rest)  # of a line that no reader takes, a part at a time: its parts are damaged too
+            if not data and not end:
+                break
+            block, rest = rest[:end], rest[end:]
+            count += _redact_block(file.fileno(), block, begin, forgotten, last)
+            begin += end
         host.fdatasync(file.fileno())
+    return count
+
+
+def _redact_block(file: int, block: bytearray, begin: int, forgotten: Mapping[str, int], last: int) -> int:
+    """Redact the lines of a block, which begins at an offset of the file; return how many were overwritten."""
+    offsets = [(session.encode("utf-8", "surrogatepass"), offset - begin) for session, offset in forgotten.items()]
+    count, changed, unclear = redact_lines(block, offsets, last - begin)
+    for first, end in unclear:
+        if _must_go(bytes(block[first:end]), begin + end + 1, forgotten):
+            block[first:end] = b" " * (end - first)
+            changed.append((first, end))
+            count += 1
+    for first, end in changed:
+        host.pwrite(file, bytes(block[first:end]), begin + first)
     return count
 
 
@@ -91,18 +103,10 @@ def remove_records(path: Path, ends: Sequence[int]) -> None:
         host.fdatasync(file.fileno())
 
 
-def _may_go(line: bytes, keys: Set[bytes]) -> bool:
-    """Return whether a line may have to be removed. For most lines it is False, without parsing their JSON."""
-    session = _CLICK.match(line)
-    if session is None:
-        return bool(line.strip(b" "))
-    return session[2] in keys or int(session[1], 16) != zlib.crc32(memoryview(line)[9:])
-
-
-def _must_go(line: bytes, position: str, forgotten: Mapping[str, str]) -> bool:
+def _must_go(line: bytes, end: int, forgotten: Mapping[str, int]) -> bool:
     """Return whether a record is damaged, or a click to be forgotten."""
     try:
         event = parse_record(line)
     except (ValueError, KeyError, TypeError):
         return True
-    return isinstance(event, Click) and position < forgotten.get(event.session, "")
+    return isinstance(event, Click) and end < forgotten.get(event.session, 0)

@@ -111,7 +111,7 @@ def test_a_segment_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: 
     position = log.append([FIRST[0], ASKED])
     path = tmp_path / SEGMENT
     with pytest.raises(FileNotFoundError):
-        redact_clicks(tmp_path / "none", {}, str)
+        redact_clicks(tmp_path / "none", {})
     real = Path.open
 
     def read_only(self: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
