@@ -217,8 +217,8 @@ def _left_out(model: Model, withheld: Withheld) -> Iterator[str]:
         yield f"private columns of the item table: {', '.join(withheld.columns)}"
     if withheld.read:
         yield f"what the ranker reads in private columns: {', '.join(withheld.read)}; public ones it has"
-    if withheld.rules:
-        yield f"{withheld.rules:,} named rules"
+    if withheld.placements:
+        yield f"{withheld.placements:,} placements"
     if withheld.waiting:
         yield f"{withheld.waiting:,} rows of items that are not in the catalog"
     if model.content is not None:

@@ -42,14 +42,14 @@ class Withheld:
     """What a page's bundle leaves out of the item table.
 
     columns: the names of private columns. read: those of them that the ranker reads; to it, their values are missing.
-    waiting: rows of ids that are not in the catalog. hidden: items that are not recommended. rules: named rules.
+    waiting: rows of ids that are not in the catalog. hidden: items that are not recommended. placements: their number.
     """
 
     columns: tuple[str, ...]
     read: tuple[str, ...]
     waiting: int
     hidden: int
-    rules: int
+    placements: int
 
 
 def published(model: Model, pairs: np.ndarray, trend_pairs: np.ndarray) -> tuple[Model, Withheld]:
@@ -67,7 +67,7 @@ def published(model: Model, pairs: np.ndarray, trend_pairs: np.ndarray) -> tuple
         () if items is None else tuple(name for name in private_read if name in items.columns),
         0 if items is None else len(items.waiting.ids),
         int(unavailable.sum()),
-        0 if items is None else len(items.rules),
+        0 if items is None else len(items.placements),
     )
     page = replace(
         model,

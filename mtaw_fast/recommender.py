@@ -21,6 +21,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Sessions, offsets_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemsReport, ItemTable, TableChange
+from mtaw_fast.items.placements import Placements
 from mtaw_fast.online.catalog_changes import CatalogChanges
 from mtaw_fast.online.compaction.current import current_bundle, signature_of
 from mtaw_fast.online.follower import OvertakenError
@@ -50,7 +51,7 @@ from mtaw_fast.ranking.options import (
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName
 from mtaw_fast.ranking.served_pipeline import ServedPipeline, load_parts, parts_of
-from mtaw_fast.rules import broken_rules
+from mtaw_fast.rules import broken_placements
 
 _NOTHING = np.empty(0, dtype=np.int32)
 _LOADS = 5  # at most, while compacted bundles are written faster than one is loaded
@@ -113,8 +114,8 @@ class Recommender:
             A folder for learning while serving (`observe`, `session`); processes with the same folder share what they
             learn. Everything learned there before is included at once. `close` ends the learning.
         state : path, optional
-            Without `learn`: a folder that keeps `set_items`, `hide`, `show` and `set_rules` for all processes with the
-            same folder, and after they end.
+            Without `learn`: a folder that keeps `set_items`, `hide`, `show` and `set_placement` for all processes with
+            the same folder, and after they end.
 
         Raises BundleError if the bundle is missing or damaged; UsageError on an unknown name, an encoder or index that
         this bundle or host does not have, or both `learn` and `state`; MissingPackageError if a package that the
@@ -419,22 +420,29 @@ class Recommender:
         self._changes.show(items)
 
     @property
-    def kept_rules(self) -> Mapping[str, Any]:
-        """The rules that are kept by name, as they were written."""
-        return self._pipeline.catalog.kept_rules
+    def placements(self) -> Placements:
+        """The revisions of each placement's rule sets by its name; the last one is in force."""
+        return {} if self.items is None else self.items.placements
 
     @property
-    def broken_rules(self) -> dict[str, str]:
-        """Why kept rules are refused, in one line each, by name: a column has gone, or has another kind."""
-        return broken_rules(self.items)
+    def broken_placements(self) -> dict[str, str]:
+        """Why the rules of placements are refused, in one line each, by name: a column has gone or changed its kind."""
+        return broken_placements(self.items)
 
-    def set_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
-        """Keep rules under a name, for the option `rules` of rankings; None removes them.
+    def set_placement(self, name: str, content: Mapping[str, Any] | None) -> None:
+        """Set the rule sets of a placement, for the option `placement` of rankings; None removes it with its history.
 
-        They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on rules
-        that do not fit the item table, a wrong name, and None for a name that has no rules.
+        They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on content
+        that is not as docs/how-to/placements.md says or does not fit the item table, and None for an unknown placement.
         """
-        self._changes.set_rules(name, rules)
+        self._changes.set_placement(name, content)
+
+    def undo_placement(self, name: str, number: int | None = None) -> None:
+        """Set a placement to what it was in the revision `number`, by default in the last but one.
+
+        Raises UsageError if that revision is not kept.
+        """
+        self._changes.undo_placement(name, number)
 
     def catch_up(self) -> None:
         """Apply what other processes have stored until now, with `learn` or `state`; else do nothing.
@@ -532,9 +540,14 @@ class Recommender:
             Whether the answer says why each item was recommended.
         fields : iterable of str, default none
             Columns of the item table; the answer contains their values for each item.
-        rules : dict or str, optional
-            Filters, boosts, limits and pins by the columns of the item table, or the name of kept ones: docs/rules.md.
-            If they leave fewer than k items, the answer's `short` says so.
+        rules : dict, optional
+            Filters, boosts, limits and pins by the columns of the item table: docs/rules.md. If they leave fewer than k
+            items, the answer's `short` says so.
+        placement : str, optional
+            Where the list will stand, such as "cart": it gets the rules that `set_placement` gave that placement, or
+            else the placement "default".
+        session_id : str, optional
+            The session's id, which decides among rule sets of a placement that share the sessions.
         explore : float, default 0
             Share of the list, from 0 to 1, for rarely shown items: docs/items.md. The answer's `explored`
             says which ones.
@@ -575,7 +588,8 @@ class Recommender:
             times is ranked right after its last click, and one with context in that of its last click.
         types : iterable of iterables of str or None, optional
             The types of each session's clicks, as in `recommend`; not with packed Sessions.
-        k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules, explore, explore_below
+        k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules, placement, session_id,
+        explore, explore_below
             As in `recommend`, for all sessions.
 
         Raises what `recommend` does, and DataError on an internal id outside the catalog.
@@ -614,6 +628,8 @@ class Recommender:
         filter: Filter | None = None,
         fields: Iterable[str] = (),
         rules: Rules = None,
+        placement: str | None = None,
+        session_id: str | None = None,
     ) -> Recommendations:
         """Return the k items most similar to an item, without itself, with their cosines.
 
@@ -626,7 +642,7 @@ class Recommender:
         by : {'vectors', 'sessions'}, default 'vectors'
             The cosine of the embeddings, or of the sessions with both items. 'sessions' finds only neighbors that the
             bundle's memory stores: there may be few, and none for an added item.
-        exclude, allow, filter, fields, rules
+        exclude, allow, filter, fields, rules, placement, session_id
             As in `recommend`. The item itself is what the rules call `current`.
 
         Raises UsageError if the catalog does not know the item, or `by` is 'sessions' and the bundle has no memory.
@@ -644,7 +660,8 @@ class Recommender:
                 raise UsageError("similar_items: this bundle has no session memory; train one or pass by='vectors'")
         elif by != "vectors":
             raise UsageError(f"similar_items: by must be 'vectors' or 'sessions', not {by!r}")
-        options = Options(k, conditions, fields=names, rules=rules_of(catalog, rules))
+        rule_set = rules_of(catalog, rules, placement, None, session_id)
+        options = Options(k, conditions, fields=names, rules=rule_set)
         return pipeline.similar(int(internal_ids[0]), by, options)
 
     def rank(self, sessions: Sessions, k: int, *, exclude_seen: bool = False) -> tuple[np.ndarray, np.ndarray]:

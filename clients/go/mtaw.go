@@ -475,7 +475,7 @@ func (f *Filter) Close() { f.close() }
 type Rules struct{ handle[*C.mtaw_rules] }
 
 // NewRules checks rules: a value whose JSON is as docs/rules.md says, such as map[string]any{"filter": "price < 80"} or
-// a json.RawMessage, or a string, the name of rules that the bundle keeps.
+// a json.RawMessage.
 func (r *Recommender) NewRules(rules any) (*Rules, error) {
 	if _, isBytes := rules.([]byte); isBytes {
 		return nil, &Error{StatusUsage, "rules: JSON in bytes is a json.RawMessage"}

@@ -313,8 +313,8 @@ export class Recommender extends Handle {
   }
 
   rules(rules) {
-    if (typeof rules !== "string" && (typeof rules !== "object" || rules === null || Symbol.iterator in rules))
-      refuse(`rules are an object such as {filter: "price < 80"}, or the name of kept ones, not ${shown(rules)}`);
+    if (typeof rules !== "object" || rules === null || Symbol.iterator in rules)
+      refuse(`rules are an object such as {filter: "price < 80"}, not ${shown(rules)}`);
     const text = JSON.stringify(rules);
     return new Rules(this.library, "rules_close", this.library.call("rules_open", this.handle(), text, encoder.encode(text).length));
   }

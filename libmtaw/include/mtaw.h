@@ -335,8 +335,8 @@ MTAW_API mtaw_status mtaw_filter_open(const mtaw_recommender *recommender, const
 MTAW_API void mtaw_filter_close(mtaw_filter *filter);
 
 /*
- * Rules on the columns of the item table, as JSON: the object of docs/rules.md, or the text of a name that rules are
- * kept under in the bundle. Checked against the columns. json: `size` bytes, not terminated.
+ * Rules on the columns of the item table, as JSON: the object of docs/rules.md, checked against the columns. json:
+ * `size` bytes, not terminated.
  */
 MTAW_API mtaw_status mtaw_rules_open(const mtaw_recommender *recommender, const char *json, size_t size,
                                      mtaw_rules **rules, mtaw_error *error);

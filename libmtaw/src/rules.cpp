@@ -1,37 +1,13 @@
 #include "rules.hpp"
 
-#include <set>
-
 #include "failure.hpp"
 #include "text/json.hpp"
 #include "text/utf8.hpp"
 
 namespace mtaw {
-namespace {
-
-// json: of the rules, or of the name of kept ones.
-RuleSet rule_set_of(const Bundle& bundle, std::string_view json) {
-    const Json given = rules_json(json, "rules");
-    if (!given.is(Json::Kind::text)) return RuleSet::parse(given);
-    static const Json kNone;
-    const Json& kept = bundle.items() == nullptr ? kNone : bundle.items()->rules();
-    if (const Json* const found = kept.find(given.text()))
-        return RuleSet::parse(*found, "rules " + shown(given.text()));
-    std::set<std::string> names;
-    for (const auto& [name, rules] : kept.members()) names.insert(name);
-    std::string listing;
-    std::size_t count = 0;
-    for (const std::string& name : names) {
-        if (++count <= 10) listing += (count > 1 ? ", " : "") + name;
-    }
-    throw usage("rules: no rules are kept under the name " + shown(given.text()) +
-                "; there are: " + (count == 0 ? "none" : listing + (count > 10 ? ", .." : "")));
-}
-
-}  // namespace
 
 Rules::Rules(std::shared_ptr<const Bundle> bundle, std::string_view json)
-    : bundle_(std::move(bundle)), rules_(rule_set_of(*bundle_, json)), filter_(rules_.filter()) {
+    : bundle_(std::move(bundle)), rules_(RuleSet::parse(rules_json(json, "rules"))), filter_(rules_.filter()) {
     rules_.check(bundle_->items() == nullptr ? nullptr : &bundle_->items()->columns());
     for (const auto& [position, name] : rules_.pins) {
         const std::optional<std::int64_t> number = bundle_->ids().text() ? std::nullopt : whole_number(name);

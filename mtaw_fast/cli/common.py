@@ -177,12 +177,14 @@ def config_of(arguments: argparse.Namespace, **shortcuts: Any) -> Config:
 
 def rules_in(text: str | None) -> dict[str, Any] | None:
     """Return the rules in a JSON file, or JSON itself, checked except for the columns; None without any."""
-    if text is None:
-        return None
+    return None if text is None else rule_set_of(json_in("--rules", text)).source
+
+
+def json_in(flag: str, text: str) -> Any:
+    """Return what a JSON file, or JSON itself, holds."""
     if text.lstrip().startswith("{"):
         try:
-            return rule_set_of(json.loads(text)).source
+            return json.loads(text)
         except ValueError as error:
-            raise UsageError(f"--rules {shown(text, 60)} is not JSON ({error}); mend it, or name a file") from None
-    rules = read_json(Path(text), lambda reason: UsageError(f"--rules: {reason}; name a JSON file, or write {{..}}"))
-    return rule_set_of(rules).source
+            raise UsageError(f"{flag} {shown(text, 60)} is not JSON ({error}); mend it, or name a file") from None
+    return read_json(Path(text), lambda reason: UsageError(f"{flag}: {reason}; name a JSON file, or write {{..}}"))

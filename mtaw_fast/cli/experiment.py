@@ -36,6 +36,11 @@ def add_to(commands: Any) -> None:
         "--shares", metavar="ARM=WEIGHT,..", type=_shares,
         help="weights of the arms to compare (default: all arms, with their weights in the log)",
     )  # fmt: skip
+    parser.add_argument("--placement", metavar="NAME", help="only rankings of this placement (default: all)")
+    parser.add_argument(
+        "--arms", choices=("bundles", "rules"), default="bundles",
+        help="compare bundles, or the rule sets that share the sessions of --placement",
+    )  # fmt: skip
     parser.add_argument(
         "--planned", type=int, default=20_000, metavar="N",
         help="planned number of sessions of the whole test; choose it before the first look",
@@ -66,7 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.window < math.inf:
         raise UsageError(f"--window {arguments.window:g} must be above 0 and finite; write hours, such as 24")
     since, until = moment_of("--since", arguments.since), moment_of("--until", arguments.until)
-    table = read_feedback(arguments.log, since, until, round(arguments.window * _HOUR_MS))
+    by_rules = arguments.arms == "rules"
+    if by_rules and arguments.placement is None:
+        raise UsageError("--arms rules compares the rule sets of one placement; name it with --placement")
+    table = read_feedback(
+        arguments.log, since, until, round(arguments.window * _HOUR_MS), arguments.placement, by_rules
+    )
     result = analyze(table, question).as_dict()
     if arguments.json:
         print_json(result)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,15 +32,7 @@ def add_to(commands: Any) -> None:
         "--patch", action="store_true", help="change only the given rows and columns (default: replace the table)"
     )
     add_item_options(parser)
-    keeping = parser.add_mutually_exclusive_group()
-    keeping.add_argument(
-        "--learn", metavar="WHERE", help="change the table of the services that learn here, instead of the bundle"
-    )
-    keeping.add_argument(
-        "--state", type=kept_folder, metavar="FOLDER",
-        help="change that of the services with this folder, instead of the bundle",
-    )  # fmt: skip
-    add_learn_folder(parser)
+    add_keeping(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -46,9 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Replace or change what a bundle knows about its items."""
     began, mode = time.perf_counter(), "patch" if arguments.patch else "replace"
     options = item_options(arguments)
-    if arguments.learn is None and arguments.learn_folder is not None:
-        raise UsageError("--learn-folder goes with --learn; give --learn, or leave --learn-folder out")
-    if arguments.learn is None and arguments.state is None:
+    if arguments.learn is arguments.learn_folder is arguments.state is None:
         report = _change_bundle(arguments.bundle, arguments.source, mode, options)
         changed = str(arguments.bundle)
     else:
@@ -76,16 +68,35 @@ def _change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]
 
 def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, Any]) -> ItemsReport:
     """Change the table in a log or a state folder."""
+    with kept_by(arguments) as recommender:
+        change = read_change(arguments.source, recommender.ids.kind, mode, before=recommender.items, **options)
+        return recommender.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
+
+
+def add_keeping(parser: Any) -> None:
+    """Add the options that name the log or the folder of services."""
+    keeping = parser.add_mutually_exclusive_group()
+    keeping.add_argument("--learn", metavar="WHERE", help="instead of the bundle, the services that learn here")
+    keeping.add_argument(
+        "--state", type=kept_folder, metavar="FOLDER", help="instead of the bundle, the services with this folder"
+    )
+    add_learn_folder(parser)
+
+
+@contextmanager
+def kept_by(arguments: argparse.Namespace) -> Iterator[Recommender]:
+    """Yield a recommender of the bundle with what the services of `add_keeping` keep."""
     learn = None
     if arguments.learn is not None:
         folder, stream = learning_storage(arguments.learn, arguments.learn_folder, arguments.bundle)
         if stream is None and not folder.is_dir():
             raise UsageError(f"--learn {arguments.learn!r} does not exist; name the folder of a service")
         learn = LearningSettings(folder, stream, compact=False)
+    elif arguments.learn_folder is not None:
+        raise UsageError("--learn-folder goes with --learn; give --learn, or leave --learn-folder out")
     recommender = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
     try:
-        change = read_change(arguments.source, recommender.ids.kind, mode, before=recommender.items, **options)
-        return recommender.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
+        yield recommender
     finally:
         recommender.close()
 

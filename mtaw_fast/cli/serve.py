@@ -54,7 +54,7 @@ def add_to(commands: Any) -> None:
     add_learning_options(parser)
     parser.add_argument(
         "--state", type=kept_folder, metavar="FOLDER",
-        help="without --learn: keep changes of the item table, of hidden items and of named rules here (docs/items.md)",
+        help="without --learn: keep changes of the item table, of hidden items and of placements here (docs/items.md)",
     )  # fmt: skip
     add_number(
         parser, "--explore-share", "SHARE", 0.0, "share of each list for items with few clicks and displays", float

@@ -46,12 +46,16 @@ def moment_of(name: str, time: str | int | None) -> int | None:
     raise UsageError(f"{name} {time!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
 
 
+def text_of(moment: int) -> str:
+    """Return Unix milliseconds as a text for people."""
+    return f"{datetime.datetime.fromtimestamp(moment // 1000, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def text_of_age(last_click: int) -> str:
     """Return when the last learned click was, Unix milliseconds, and how long ago."""
-    moment = datetime.datetime.fromtimestamp(last_click // 1000, datetime.UTC)
     hours = (time.time() - last_click / 1000) / 3600
     age = f"{hours / 24:,.0f} days" if hours >= 48 else f"{max(hours, 0):,.0f} hours"
-    return f"{moment:%Y-%m-%d %H:%M} UTC, {age} ago"
+    return f"{text_of(last_click)}, {age} ago"
 
 
 def warning_of_age(last_click: int | None) -> str | None:

@@ -16,7 +16,8 @@ import numpy as np
 from mtaw_fast.errors import require
 
 WINDOW_MS = 24 * 3_600_000
-_RANKING_COLUMNS = "recommendation, session, version, bundle, share"
+_RANKING_COLUMNS = "recommendation, session, version, bundle, share, placement, rules, rules_share"
+NO_RULES = "no rules"  # the arm of sessions without a rule set
 _ROUNDING = 1e-9  # of the sum of the shares
 
 
@@ -33,7 +34,7 @@ class SessionTable:
     carted, bought, value : float64[S]
         Items put into the cart, and bought, and the value of what was bought.
     arms : list of str
-        The bundles, in the order in which they first answered.
+        The bundles or rule sets, in the order in which they first answered.
     shares : list of float
         The share of the sessions that each was last given.
     reports_shown : bool
@@ -73,12 +74,19 @@ class SessionTable:
 
 
 def read_feedback(
-    where: str, since: int | None = None, until: int | None = None, window: int = WINDOW_MS
+    where: str,
+    since: int | None = None,
+    until: int | None = None,
+    window: int = WINDOW_MS,
+    placement: str | None = None,
+    by_rules: bool = False,
 ) -> SessionTable:
     """Read a feedback log: what `mtaw-fast serve --feedback` was given, or JSON lines as `sources.export` writes them.
 
     since, until: Unix milliseconds: only rankings from then on, and before then. window: milliseconds after its ranking
-    in which a report counts. Raises DataError if there is no log, it cannot be read, or a whole line is not of it.
+    in which a report counts. placement: only its rankings. by_rules: the arms are its rule sets, not the bundles;
+    rankings with the rules of a request are left out. Raises DataError if there is no log, it cannot be read, or a
+    whole line is not of it.
     """
     require("msgspec", "serve")
 
@@ -93,9 +101,13 @@ def read_feedback(
             reports: dict[str, list[tuple[Any, ...]]] = {}
             for name, *report in reader.reports_on([row[2] for row in rankings if row[2] is not None], newest):
                 reports.setdefault(name, []).append(tuple(report))
-            for time, _, name, session, version, bundle, share in rankings:
-                if name is not None:  # else it was forgotten
+            for time, _, name, session, version, bundle, share, place, rules, rules_share in rankings:
+                if name is None or placement not in (None, place):  # no name: it was forgotten
+                    continue
+                if not by_rules:
                     counting.add(time, session, bundle or version, share, reports.get(name, []))
+                elif not rules.startswith("#"):
+                    counting.add(time, session, rules or NO_RULES, rules_share, reports.get(name, []))
         unmatched = reader.unmatched(since, until, newest)
     return counting.table(unmatched)
 

@@ -14,8 +14,9 @@ class RankingLine(Struct, kw_only=True):
     """A ranking that was answered.
 
     time: Unix milliseconds. session: its id, "" if it came without. bundle: the arm's name, "" if one bundle is
-    served. share: of the sessions that the arm gets. rules: the name of kept rules, a hash of others, "" without.
-    route: recommend, batch, click or similar. items: best first; positions count from 1.
+    served. share: of the sessions that the arm gets. placement: "" without. rules: the name of the placement's rule
+    set, a hash of others, "" without. rules_share: of the sessions that the set gets. route: recommend, batch, click or
+    similar. items: best first; positions count from 1.
     """
 
     time: int
@@ -24,7 +25,9 @@ class RankingLine(Struct, kw_only=True):
     version: str
     bundle: str
     share: float
+    placement: str
     rules: str
+    rules_share: float
     route: str
     fallback: bool
     items: list[int | str]

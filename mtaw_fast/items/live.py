@@ -11,6 +11,7 @@ import numpy as np
 
 from mtaw_fast.items.changes import Lookup, TableChange
 from mtaw_fast.items.frame import ItemFrame
+from mtaw_fast.items.placements import Placements
 from mtaw_fast.items.table import ItemTable
 
 _NONE_RENEWED: Mapping[int, int] = MappingProxyType({})
@@ -22,7 +23,7 @@ class LiveItems:
     Patches are merged with each other before they are applied: a column of many rows is copied once for many of them.
     Of what comes before a replacement, only the columns count.
 
-    table: the table of the model, by its internal ids.
+    table: the table of the model, by its internal ids. placements: the rule sets that are kept now.
     """
 
     def __init__(self, table: ItemTable | None) -> None:
@@ -31,12 +32,7 @@ class LiveItems:
         self._patch: TableChange | None = None
         self._hidden = frozenset() if table is None else table.hidden
         self._changed = 0 if table is None else table.changed
-        self._rules: Mapping[str, Any] = {} if table is None else table.rules
-
-    @property
-    def rules(self) -> Mapping[str, Any]:
-        """The rules that are kept, by name."""
-        return self._rules
+        self.placements: Placements = {} if table is None else table.placements
 
     @property
     def hidden(self) -> frozenset[Any]:
@@ -74,11 +70,6 @@ class LiveItems:
             return self.table(lookup, n_rows)
         return self._table
 
-    def keep_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
-        """Keep rules under a name, in place of earlier ones; None removes them."""
-        other_rules = {other_name: kept_rules for other_name, kept_rules in self._rules.items() if other_name != name}
-        self._rules = other_rules if rules is None else {**other_rules, name: rules}
-
     def table(self, lookup: Lookup, n_rows: int, renewed: Mapping[int, int] = _NONE_RENEWED) -> ItemTable | None:
         """Return the table with every change so far, for a catalog of `n_rows` items; None if nothing is known.
 
@@ -87,7 +78,7 @@ class LiveItems:
         """
         table = self._table
         if table is None:
-            if self._replaced is None and self._patch is None and not self._hidden and not self._rules:
+            if self._replaced is None and self._patch is None and not self._hidden and not self.placements:
                 return None
             table = ItemTable(n_rows)
         if table.n_rows != n_rows:
@@ -98,7 +89,7 @@ class LiveItems:
         if self._replaced is not None:
             change, schema = self._replaced
             if schema is not None:
-                fields = {name: getattr(table, name) for name in ("version", "hidden", "made", "rules")}
+                fields = {name: getattr(table, name) for name in ("version", "hidden", "made", "placements")}
                 table = replace(schema, **fields)
             table = change.applied(table, lookup, n_rows)
         if self._patch is not None:
@@ -107,10 +98,10 @@ class LiveItems:
             table = replace(table, changed=self._changed)
         if table.hidden is not self._hidden:
             table = replace(table, hidden=self._hidden, version=table.version + 1)
-        if table.rules is not self._rules:
-            table = replace(table, rules=self._rules, version=table.version + 1)
+        if table.placements is not self.placements:
+            table = replace(table, placements=self.placements, version=table.version + 1)
         says_nothing = not (
-            table.columns or table.waiting.ids or table.hidden or table.rules or table.changed or table.made
+            table.columns or table.waiting.ids or table.hidden or table.placements or table.changed or table.made
         )
         self._table, self._replaced, self._patch = None if says_nothing else table, None, None
         return self._table

@@ -12,6 +12,7 @@ import numpy as np
 from mtaw_fast.errors import DataError, UsageError, shown
 from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, Column, VectorColumn
 from mtaw_fast.items.frame import MAX_COLUMNS, ItemFrame
+from mtaw_fast.items.placements import Placements, Revision
 
 _ABOUT = "about"  # in a file: UTF-8 JSON of the schema and of the ids that wait
 _LAYOUT = 1
@@ -36,7 +37,7 @@ class ItemTable:
     hidden: external ids that were hidden by hand, whether the catalog knows them or not.
     made: Unix milliseconds at which the table was read from its source; later changes do not count.
     changed: Unix milliseconds of the last change of the table while it was served; 0 without one.
-    rules: rules on rankings that are kept with the table, by name, as they were written (`mtaw_fast.rules`).
+    placements: the rule sets of the shop's placements, which are kept with the table.
     """
 
     n_rows: int
@@ -47,7 +48,7 @@ class ItemTable:
     hidden: frozenset[Any] = frozenset()
     made: int = 0
     changed: int = 0
-    rules: Mapping[str, Any] = field(default_factory=dict)
+    placements: Placements = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
@@ -106,7 +107,9 @@ class ItemTable:
         boolean.
         """
         self._check_kinds(frame)
-        empty = ItemTable(n_rows, {}, None, self.version, hidden=self.hidden, made=self.made, rules=self.rules)
+        empty = ItemTable(
+            n_rows, {}, None, self.version, hidden=self.hidden, made=self.made, placements=self.placements
+        )
         public_names = set(self.public) & set(frame.columns) if public is None else set(public)
         if availability is None and self.availability in frame.columns:
             availability = self.availability
@@ -225,7 +228,7 @@ class ItemTable:
             "hidden": sorted(self.hidden),
             "made": self.made,
             "changed": self.changed,
-            "rules": dict(self.rules),
+            "placements": dict(self.placements),
         }
         arrays = {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
         names = list(self.columns)
@@ -254,7 +257,7 @@ class ItemTable:
             table = cls(
                 n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, waiting_columns),
                 frozenset(about["hidden"]), int(about["made"]), int(about.get("changed", 0)),
-                dict(about["rules"]),
+                _placements(about["placements"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None
@@ -269,3 +272,10 @@ class ItemTable:
 def _column(arrays: Mapping[str, np.ndarray], prefix: str, name: str, about: Mapping[str, Any]) -> Column:
     parts = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
     return COLUMN_TYPES[about["kind"]].of_arrays(name, bool(about["public"]), int(about["version"]), parts)
+
+
+def _placements(kept: Mapping[str, Any]) -> Placements:
+    return {
+        str(name): tuple(Revision(int(number), int(time), dict(content)) for number, time, content in revisions)
+        for name, revisions in kept.items()
+    }

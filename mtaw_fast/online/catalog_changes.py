@@ -1,4 +1,4 @@
-"""Changes of a served catalog: added and removed items, the item table, and the rules that are kept."""
+"""Changes of a served catalog: added and removed items, the item table, and the rule sets of placements."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mtaw_fast.online.log.events import (
     AddItems,
     Event,
     HideItems,
-    KeepRules,
     RemoveItems,
+    SetPlacement,
     ShowItems,
     is_id,
     now_ms,
@@ -29,7 +29,7 @@ from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
 from mtaw_fast.ranking.options import listed
 from mtaw_fast.ranking.served_pipeline import ServedPipeline
-from mtaw_fast.rules import MAX_KEPT, RuleSet, broken_rules, check_name
+from mtaw_fast.rules import MAX_PLACEMENTS, broken_placements, checked_placement, earlier_content
 
 _TABLE_TRIES = 3  # of a change of the item table that another process overtakes
 
@@ -97,7 +97,7 @@ class CatalogChanges:
         catalog = self._catalog
         assert catalog.items is not None
         report = ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
-        return replace(report, notes=(*report.notes, *broken_rules(catalog.items).values()))
+        return replace(report, notes=(*report.notes, *broken_placements(catalog.items).values()))
 
     def hide(self, items: Iterable[Any]) -> None:
         """Stop recommending items until they are shown."""
@@ -107,21 +107,25 @@ class CatalogChanges:
         """Recommend hidden items again."""
         self.store([ShowItems(self._ids_of("show", items), now_ms())])
 
-    def set_rules(self, name: str, rules: Mapping[str, Any] | None) -> None:
-        """Keep rules under a name, or remove them."""
+    def set_placement(self, name: str, content: Mapping[str, Any] | None) -> None:
+        """Set the rule sets of a placement, or remove it."""
         self.catch_up()
-        check_name(name)
-        kept = self._catalog.kept_rules
-        source = None
-        if rules is not None:
-            if name not in kept and len(kept) >= MAX_KEPT:
-                raise UsageError(f"rules: {MAX_KEPT} sets of rules are kept already, the most; remove one first")
-            checked = RuleSet.of(rules, name)
-            checked.check(self._catalog.items)
-            source = checked.source
+        items = self._catalog.items
+        kept = {} if items is None else items.placements
+        if content is not None:
+            content = checked_placement(name, content, items)
+            if name not in kept and len(kept) >= MAX_PLACEMENTS:
+                raise UsageError(f"placement {name!r}: there are {MAX_PLACEMENTS} already, the most; remove one first")
         elif name not in kept:
-            raise UsageError(f"rules: no rules are kept under the name {name!r}")
-        self.store([KeepRules(name, source, now_ms())])
+            raise UsageError(f"there is no placement {shown(name, 60)}; there are: {', '.join(sorted(kept)) or 'none'}")
+        newest = kept[name][-1].time if name in kept else 0
+        self.store([SetPlacement(name, content, max(now_ms(), newest + 1))])
+
+    def undo_placement(self, name: str, number: int | None) -> None:
+        """Set a placement to what it was in an earlier revision."""
+        self.catch_up()
+        items = self._catalog.items
+        self.set_placement(name, earlier_content({} if items is None else items.placements, name, number))
 
     def store(self, events: Sequence[Event]) -> None:
         """Store events that change the item table, and return when they are served."""

@@ -5,21 +5,21 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
+from mtaw_fast.items.placements import Placements
 from mtaw_fast.online.follower import LogFollower
 from mtaw_fast.online.log.event_log import START
-from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, now_ms
+from mtaw_fast.online.log.events import Event, HideItems, SetPlacement, ShowItems, now_ms
 from mtaw_fast.online.log.file_log import SEGMENT_BYTES, FileLog
 from mtaw_fast.online.log.private_files import FILE_MODE
 from mtaw_fast.online.log.table_parts import TableParts, table_parts
-from mtaw_fast.online.state.item_changes import ItemChanges
+from mtaw_fast.online.state.item_changes import ItemChanges, placements_after_event
 from mtaw_fast.system import host
 from mtaw_fast.system.fork_lock import ForkLock
 
@@ -105,7 +105,8 @@ class ItemState:
             made, columns = (0, None) if self._table is None else (self._table.made, self._table)
             changes, changed, refused = list[TableChange](), 0, list[str]()
             # The last state of each: the bundle, or a reader that has not reached the end, may have another.
-            is_hidden, rules = dict[int | str, bool](), dict[str, Mapping[str, Any] | None]()
+            is_hidden, changed_placements = dict[int | str, bool](), set[str]()
+            placements: Placements = {} if self._table is None else self._table.placements
             while entries := self._log.read(position, _READ_EVENTS):
                 for event, position in entries:
                     data = parts.complete(event)
@@ -119,14 +120,15 @@ class ItemState:
                         changes, changed = _folded(changes, change), max(changed, event.time)
                     elif isinstance(event, (HideItems, ShowItems)):
                         is_hidden.update(dict.fromkeys(event.items, isinstance(event, HideItems)))
-                    elif isinstance(event, KeepRules):
-                        rules[event.name] = event.rules
+                    elif isinstance(event, SetPlacement):
+                        placements = placements_after_event(placements, event)
+                        changed_placements.add(event.name)
             now = now_ms()
             hidden = tuple(item for item, hides in is_hidden.items() if hides)
             shown = tuple(item for item, hides in is_hidden.items() if not hides)
             events: list[Event] = [HideItems(hidden, now)] if hidden else []
             events += [ShowItems(shown, now)] if shown else []
-            events += [KeepRules(name, kept, now) for name, kept in rules.items()]
+            events += [SetPlacement(name, None, now, placements.get(name)) for name in changed_placements]
             for change in changes:
                 events += table_parts(change, changed)  # not now: a newer table of the bundle stays newer
             self._log.remove(refused)

@@ -23,7 +23,7 @@ from mtaw_fast.kernels.native.memory_query import SessionMemory
 from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.model.item_vectors import mean_norm, normalized
 from mtaw_fast.model.model import Model
-from mtaw_fast.rules import BitmapCache, BoundRules
+from mtaw_fast.rules import BitmapCache, BoundRules, PlacementTable
 from mtaw_fast.system.cached_property import cached_property
 
 _BITMAPS: weakref.WeakKeyDictionary[Model, BitmapCache] = weakref.WeakKeyDictionary()
@@ -194,10 +194,10 @@ class Catalog:
             return self.model.popularity
         return np.concatenate([self.model.popularity, np.zeros(len(self.added), dtype=np.int64)])
 
-    @property
-    def kept_rules(self) -> Mapping[str, Any]:
-        """The rules that are kept by name, as they were written."""
-        return {} if self.items is None else self.items.rules
+    @cached_property
+    def placements(self) -> PlacementTable:
+        """The rule sets of the placements."""
+        return PlacementTable(self.items)
 
     @cached_property
     def bound_rules(self) -> BoundRules:

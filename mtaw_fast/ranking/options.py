@@ -21,7 +21,7 @@ from mtaw_fast.rules import RuleSet, rule_set_of
 _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
 _SECONDS = range(1_000_000_000, LATEST_MOMENT // 1000)  # from 2001 on in seconds; in milliseconds, days of January 1970
-Rules: TypeAlias = Mapping[str, Any] | str | RuleSet | None  # written out, the name of kept ones, or checked before
+Rules: TypeAlias = Mapping[str, Any] | RuleSet | None  # written out, or checked before
 EXPLORE_BELOW = 100  # impressions from which on an item is not explored, by default
 _LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
 
@@ -146,6 +146,8 @@ class OptionKeywords(TypedDict, total=False):
     reasons: bool
     fields: Iterable[str]
     rules: Rules
+    placement: str | None
+    session_id: str | None
     explore: float
     explore_below: int
 
@@ -242,6 +244,8 @@ def options_of(
     context: Mapping[str, Any] | None = None,
     explore: float = 0.0,
     explore_below: int = EXPLORE_BELOW,
+    placement: str | None = None,
+    session_id: str | None = None,
     **unknown: Any,
 ) -> Options:
     """Return the options of one call on a catalog, checked; parameters and errors as in `Recommender.recommend`."""
@@ -254,10 +258,10 @@ def options_of(
     unnamed: tuple[str, ...] = ()
     if context and conditions.context is not None and catalog.model.context is not None:
         unnamed = catalog.model.context.columns.unnamed(context, conditions.context)
+    rule_set = rules_of(catalog, rules, placement, at, session_id)
     return Options(
-        checked_k(k, catalog.n_items), conditions, repeats, reasons, field_names, rules_of(catalog, rules), share, None,
-        unnamed,
-    )  # fmt: skip
+        checked_k(k, catalog.n_items), conditions, repeats, reasons, field_names, rule_set, share, None, unnamed
+    )
 
 
 def checked_explore(share: float, below: int) -> Explore | None:
@@ -283,17 +287,16 @@ def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def rules_of(catalog: Catalog, rules: Rules) -> RuleSet | None:
-    """Return the rules of a call: those given, or the kept ones of a name. Raises UsageError on wrong ones."""
-    if rules is None or isinstance(rules, RuleSet):
-        return rules
-    if not isinstance(rules, str):
-        return rule_set_of(rules)
-    if rules.lstrip().startswith("{"):
-        raise UsageError("rules: a text names kept rules; pass others as an object (in Python, json.loads(text))")
-    kept_rules = catalog.kept_rules.get(rules)
-    if kept_rules is None:
-        names = sorted(catalog.kept_rules)
-        listing = ", ".join(names[:10]) + (", .." if len(names) > 10 else "") or "none"
-        raise UsageError(f"rules: no rules are kept under the name {shown(rules, 60)}; there are: {listing}")
-    return rule_set_of(kept_rules, name=rules)
+def rules_of(
+    catalog: Catalog,
+    rules: Rules,
+    placement: str | None = None,
+    at: int | datetime.datetime | None = None,
+    session_id: str | None = None,
+) -> RuleSet | None:
+    """Return the rules of a call: those given, and those of its placement. Raises UsageError on wrong ones."""
+    own = rules if rules is None or isinstance(rules, RuleSet) else rule_set_of(rules)
+    if placement is None:
+        return own
+    moment = None if at is None else _moment(at)
+    return catalog.placements.placed(placement, moment, session_id).with_own(own, catalog.items)

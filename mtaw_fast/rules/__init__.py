@@ -2,17 +2,19 @@
 
 from mtaw_fast.rules.applied import AppliedRules, BoundRules
 from mtaw_fast.rules.bitmaps import BitmapCache
-from mtaw_fast.rules.rule_set import (
-    MAX_KEPT,
-    MisfitRulesError,
-    RuleSet,
-    broken_rules,
-    check_name,
-    rule_set_of,
-    rule_set_of_text,
+from mtaw_fast.rules.placement import (
+    DEFAULT,
+    MAX_PLACEMENTS,
+    Placed,
+    PlacementTable,
+    broken_placements,
+    checked_placement,
+    earlier_content,
 )
+from mtaw_fast.rules.rule_set import MisfitRulesError, RuleSet, rule_set_of, rule_set_of_text
 
 __all__ = [
-    "MAX_KEPT", "AppliedRules", "BitmapCache", "BoundRules", "MisfitRulesError", "RuleSet", "broken_rules",
-    "check_name", "rule_set_of", "rule_set_of_text",
+    "DEFAULT", "MAX_PLACEMENTS", "AppliedRules", "BitmapCache", "BoundRules", "MisfitRulesError", "Placed",
+    "PlacementTable", "RuleSet", "broken_placements", "checked_placement", "earlier_content", "rule_set_of",
+    "rule_set_of_text",
 ]  # fmt: skip

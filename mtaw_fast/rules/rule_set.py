@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,29 +18,27 @@ from mtaw_fast.rules.bitmaps import native_columns
 from mtaw_fast.system.fork_lock import ForkLock
 
 MAX_BYTES = 4096  # of all rules together; longer ones are not even read as JSON
-MAX_KEPT = 1000  # rules by name
-NAME = "[A-Za-z0-9_.-]{1,64}"
 _MAX_LATEST = 64
-_LATEST: dict[tuple[int, bool, str | None], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
+_LATEST: dict[tuple[int, bool], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
 _LATEST_LOCK = ForkLock()
 
 
 class MisfitRulesError(UsageError):
-    """Kept rules do not fit the item table; the message may name its private columns."""
+    """Rules of a placement do not fit the item table; the message may name its private columns."""
 
 
 @dataclass(frozen=True, eq=False)
 class RuleSet:
     """Rules on a ranking. Make one with `RuleSet.of`.
 
-    source: the rules as they were written, which is what is stored. name: of a kept set. native: the rules that the C++
-    core read. filter: what an item must meet. boosts: conditions and what is added to the scores of the items that meet
-    them. current: the columns whose values of the last click's item the conditions use. public_only: whether private
-    columns are refused.
+    source: the rules as they were written. where: the placement that has them, for messages. native: the rules that the
+    C++ core read. filter: what an item must meet. boosts: conditions and what is added to the scores of the items that
+    meet them. current: the columns whose values of the last click's item the conditions use. public_only: whether
+    private columns are refused.
     """
 
     source: dict[str, Any]
-    name: str | None
+    where: str | None
     native: native.RuleSet
     filter: Condition | None
     boosts: list[tuple[Condition, float]]
@@ -49,18 +46,20 @@ class RuleSet:
     public_only: bool = False
 
     @classmethod
-    def of(cls, rules: Mapping[str, Any], name: str | None = None, public_only: bool = False) -> RuleSet:
-        """Return the checked rules. name: under which they are kept. public_only: see the class.
+    def of(cls, rules: Mapping[str, Any], where: str | None = None, public_only: bool = False) -> RuleSet:
+        """Return the checked rules. where, public_only: see the class.
 
         Raises UsageError, one line with the position, on rules that no catalog could have.
         """
-        where = "rules" if name is None else f"rules {name!r}"
+        shown_as = where or "rules"
         if not isinstance(rules, Mapping):
-            raise UsageError(f'{where}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}')
-        source = _as_json(rules, where)
-        with _refused(f"{where}: "):
-            inner = native.RuleSet(json.dumps(source, ensure_ascii=False), where)
-        return cls(source, name, inner, inner.filter, inner.boosts, inner.current, public_only)
+            raise UsageError(
+                f'{shown_as}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}'
+            )
+        source = _as_json(rules, shown_as)
+        with _refused(f"{shown_as}: "):
+            inner = native.RuleSet(json.dumps(source, ensure_ascii=False), shown_as)
+        return cls(source, where, inner, inner.filter, inner.boosts, inner.current, public_only)
 
     @property
     def columns(self) -> frozenset[str]:
@@ -70,20 +69,20 @@ class RuleSet:
     def check(self, table: ItemTable | None) -> None:
         """Raise UsageError, one line with column and position, unless the rules fit the columns of a table.
 
-        Of a kept set it is a MisfitRulesError.
+        Of a placement's it is a MisfitRulesError.
         """
-        with _refused(kind=UsageError if self.name is None else MisfitRulesError):
+        with _refused(kind=UsageError if self.where is None else MisfitRulesError):
             self.native.check(None if table is None else native_columns(table), self.public_only)
 
 
-def rule_set_of(rules: Mapping[str, Any], public_only: bool = False, name: str | None = None) -> RuleSet:
+def rule_set_of(rules: Mapping[str, Any], public_only: bool = False) -> RuleSet:
     """Return what `RuleSet.of` does; equal rules of later calls are not parsed again."""
-    key = (id(rules), public_only, name)
+    key = id(rules), public_only
     latest = _LATEST.get(key)
     # The same object with the same content: to compare it costs less than to write it as JSON.
     if latest is not None and _equal(latest[0], rules):
         return latest[1]
-    rule_set = _rule_set_of(rules, public_only, name)
+    rule_set = _rule_set_of(rules, public_only)
     copied = copy.deepcopy(dict(rules))
     with _LATEST_LOCK:
         while len(_LATEST) >= _MAX_LATEST:
@@ -99,29 +98,29 @@ def _equal(former: Any, rules: Any) -> bool:
         return False
 
 
-def _rule_set_of(rules: Mapping[str, Any], public_only: bool, name: str | None) -> RuleSet:
+def _rule_set_of(rules: Mapping[str, Any], public_only: bool) -> RuleSet:
     try:
         text = json.dumps(rules, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        return RuleSet.of(rules, name, public_only)  # says what is wrong
-    return rule_set_of_text(text, public_only, name)
+        return RuleSet.of(rules, None, public_only)  # says what is wrong
+    return rule_set_of_text(text, public_only)
 
 
-def rule_set_of_text(text: str, public_only: bool = False, name: str | None = None) -> RuleSet:
+def rule_set_of_text(text: str, public_only: bool = False, where: str | None = None) -> RuleSet:
     """Return what `RuleSet.of` does for rules as JSON; neither equal rules nor equal errors are found out again."""
     if len(text) > MAX_BYTES:
-        raise _too_long("rules" if name is None else f"rules {name!r}", len(text.encode("utf-8", "replace")))
-    result = _parsed(text, public_only, name)
+        raise _too_long(where or "rules", len(text.encode("utf-8", "replace")))
+    result = _parsed(text, public_only, where)
     if isinstance(result, str):
         raise UsageError(result)
     return result
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str, public_only: bool, name: str | None) -> RuleSet | str:
+def _parsed(text: str, public_only: bool, where: str | None) -> RuleSet | str:
     """Return the rules, or the error that they are."""
     try:
-        return RuleSet.of(json.loads(text), name, public_only)
+        return RuleSet.of(json.loads(text), where, public_only)
     except UsageError as error:
         return str(error)
 
@@ -152,20 +151,3 @@ def _refused(begin: str = "", kind: type[UsageError] = UsageError) -> Iterator[N
         yield
     except ValueError as error:
         raise kind(begin + str(error).removeprefix(begin)) from None
-
-
-def check_name(name: str) -> None:
-    """Raise UsageError unless rules can be kept under a name."""
-    if not isinstance(name, str) or not re.fullmatch(NAME, name):
-        raise UsageError(f"rules: a name has 1 to 64 letters, digits, and . _ -, not {shown(name, 60)}")
-
-
-def broken_rules(table: ItemTable | None) -> dict[str, str]:
-    """Return why kept rules do not fit the table any more, in one line each, by name."""
-    reasons = {}
-    for name, rules in () if table is None else table.rules.items():
-        try:
-            rule_set_of(rules, name=name).check(table)
-        except UsageError as error:
-            reasons[name] = f"{error}; until then the rules are refused"
-    return reasons

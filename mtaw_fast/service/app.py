@@ -20,7 +20,7 @@ from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.origins import Origins
 from mtaw_fast.service.ranking_ids import load_key, use_key
 from mtaw_fast.service.request_queue import RequestQueue
-from mtaw_fast.service.routes import changes, events, feedback, items, operations, pages, recommend
+from mtaw_fast.service.routes import changes, events, feedback, items, operations, pages, placements, recommend
 from mtaw_fast.service.routes.openapi import openapi_config, state_limits
 from mtaw_fast.service.sessions import open_sessions
 from mtaw_fast.service.settings import Limits, Settings
@@ -91,10 +91,11 @@ def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]
         changes.show_items,
         changes.put_items,
         changes.patch_items,
-        _options(changes.put_rules, changes.get_rules, changes.delete_rules),
-        changes.put_rules,
-        changes.get_rules,
-        changes.delete_rules,
+        placements.get_placements,
+        _options(placements.put_placement, placements.get_placement, placements.delete_placement),
+        placements.put_placement,
+        placements.get_placement,
+        placements.delete_placement,
         operations.reload,
         operations.healthz,
         operations.readyz,

@@ -18,7 +18,7 @@ from mtaw_fast.online.catalog_changes import check_added, check_new
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.events import AddItems, Event, RemoveItems, now_ms
 from mtaw_fast.ranking.catalog import Catalog, plain_id
-from mtaw_fast.rules import RuleSet
+from mtaw_fast.rules import checked_placement, earlier_content
 from mtaw_fast.service.snapshot import Snapshot
 
 
@@ -104,30 +104,35 @@ def set_items(arms: Sequence[Snapshot], data: Any, mode: Mode, **options: Any) -
     return first.recommender.set_items(change.frame, mode, public=change.public, availability=change.availability)
 
 
-def set_rules(arms: Sequence[Snapshot], name: str, rules: Mapping[str, Any] | None) -> None:
-    """Keep rules for each bundle under a name, or remove them; errors as `Recommender.set_rules`.
+def set_placement(arms: Sequence[Snapshot], name: str, content: Mapping[str, Any] | None) -> None:
+    """Set the rules of a placement for each bundle, or remove it; errors as `Recommender.set_placement`.
 
     They must fit the columns of each bundle.
     """
     first, *others = arms
-    if others and rules is not None:
+    if others and content is not None:
         catch_up(others)
-        checked = RuleSet.of(rules, name)
         for arm in others:
             try:
-                checked.check(arm.recommender.items)
+                checked_placement(name, content, arm.recommender.items)
             except UsageError as error:
                 raise UsageError(f"bundle {arm.name}: {error}") from None
-    first.recommender.set_rules(name, rules)
+    first.recommender.set_placement(name, content)
 
 
-def broken_rules(arms: Sequence[Snapshot], name: str) -> str | None:
-    """Return why a bundle refuses the rules of a name; None if none does."""
-    for arm in arms:
-        reason = arm.recommender.broken_rules.get(name)
-        if reason is not None:
-            return reason if arm.name is None else f"bundle {arm.name}: {reason}"
-    return None
+def undo_placement(arms: Sequence[Snapshot], name: str, number: int | None) -> None:
+    """Set a placement to what it was in an earlier revision, as `set_placement` does."""
+    catch_up(arms[:1])
+    set_placement(arms, name, earlier_content(arms[0].recommender.placements, name, number))
+
+
+def broken_placements(arms: Sequence[Snapshot]) -> dict[str, str]:
+    """Return why a bundle refuses the rules of placements, by name."""
+    return {
+        name: reason if arm.name is None else f"bundle {arm.name}: {reason}"
+        for arm in reversed(arms)
+        for name, reason in arm.recommender.broken_placements.items()
+    }
 
 
 def catch_up(arms: Sequence[Snapshot]) -> None:

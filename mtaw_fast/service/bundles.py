@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Literal
 
 from mtaw_fast.data.moments import warning_of_age
+from mtaw_fast.data.session_point import point_of
 from mtaw_fast.errors import MtawError
 from mtaw_fast.service.observability.counters import VERSION, version_cell
 from mtaw_fast.service.observability.metrics import Metrics
@@ -20,8 +20,6 @@ from mtaw_fast.service.snapshot import Snapshot, current_version, load_snapshot,
 
 _TICK = 0.25  # seconds between looks at the reload requests of other workers
 _RETRY_SECONDS = 60.0  # after a reload that learning needed and that failed
-_DIGEST = 8  # bytes of a hash
-_PERSON = b"mtaw_fast.share"
 
 ReloadResult = Literal["loaded", "unchanged"]
 
@@ -123,13 +121,6 @@ class Reloader:
                     await self.reload(verify=requested and self._metrics.first_worker)
                 except MtawError:  # `reload` has logged and counted it
                     next_try = time.monotonic() + _RETRY_SECONDS
-
-
-def point_of(session: str) -> float:
-    """Return a number 0 <= x < 1 for a session's id: evenly distributed, and the same in every process everywhere."""
-    text = session.encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(text, digest_size=_DIGEST, person=_PERSON).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # as many bits as a float holds, so that 1 is not reached
 
 
 class Bundles:

@@ -11,6 +11,7 @@ from zlib import crc32
 import msgspec
 
 from mtaw_fast.experiment.lines import KINDS, RankingLine
+from mtaw_fast.rules import Placed
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.counters import REPORT_CELLS
 from mtaw_fast.service.snapshot import Snapshot
@@ -39,10 +40,15 @@ class Recorder:
         items: Sequence[Any],
         fallback: bool = False,
         rules: Any = None,
+        placed: Placed | None = None,
     ) -> None:
-        """Record one ranking; see `RankingLine`. Call it on the event loop. rules: as the request has them."""
+        """Record one ranking; see `RankingLine`. Call it on the event loop. rules: those that the request brings."""
         if self._store is None:
             return
+        if placed is not None and (rules is None or (placed.together and placed.rules is not None)):
+            name, share = placed.name, placed.share
+        else:
+            name, share = _name_of(rules), 1.0
         line = RankingLine(
             time=time.time_ns() // 1_000_000,
             recommendation=recommendation,
@@ -50,7 +56,9 @@ class Recorder:
             version=snapshot.version,
             bundle=snapshot.name or "",
             share=self._shares.get(snapshot.name or "", 1.0),
-            rules=_name_of(rules),
+            placement="" if placed is None else placed.placement,
+            rules=name,
+            rules_share=share,
             route=route,
             fallback=fallback,
             items=list(items),
@@ -59,9 +67,9 @@ class Recorder:
 
 
 def _name_of(rules: Any) -> str:
-    """Return the name of kept rules, and a hash of others; "" without rules."""
-    if rules is None or isinstance(rules, str):
-        return rules or ""
+    """Return a hash of a request's own rules; "" without rules."""
+    if rules is None:
+        return ""
     digest = hashlib.blake2b(msgspec.json.encode(rules), digest_size=_HASH_BYTES)
     return f"#{digest.hexdigest()}"
 

@@ -129,7 +129,7 @@ class Settings:
     learn : LearningSettings, optional
         Learn from clicks, with these settings. With `side_by_side`, every bundle learns from the one log.
     state : Path, optional
-        Without `learn`: the folder that keeps changes of the item table, of hidden items and of named rules.
+        Without `learn`: the folder that keeps changes of the item table, of hidden items and of placements.
     drift_threshold : float
         Drift of clicks against the training from which on pages and rules alarm, see `experiment.drift`.
     ranking_key : bytes, optional

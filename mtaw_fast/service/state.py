@@ -95,7 +95,9 @@ class Service:
             self.metrics.set("mtaw_sessions_bytes", usage.bytes)
 
     def _metrics_text(self) -> str:
-        return self.metrics.text() + "".join(f"{line}\n" for line in self.watch.lines())
+        names = {name for snapshot in self.bundles.snapshots for name in snapshot.recommender.placements}
+        lines = (*self.metrics.placement_lines(names), *self.watch.lines())
+        return self.metrics.text() + "".join(f"{line}\n" for line in lines)
 
     def _gauge_learning(self) -> None:
         """Set the gauges of learning. They are the same in every worker, so only the first one sets them."""

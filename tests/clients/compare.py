@@ -26,7 +26,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.config import header_file, library_file
 from mtaw_fast.recommender import Recommender
-from tests.clients.calls import KEPT_RULES, Call, random_calls
+from tests.clients.calls import Call, random_calls
 from tests.libmtaw.test_answers import saved
 from tests.support.cache import ROOT, cache_folder
 from tests.support.ranking.typed_model import typed_model
@@ -87,10 +87,10 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
 
 
 def complete_bundle(folder: Path) -> Path:
-    """Save a bundle that has all that calls ask for: types, context, times, sessions, an item table, kept rules."""
+    """Save a bundle that has all that calls ask for: types, context, times, sessions, an item table."""
     model = typed_model()
     rows = random_rows(np.random.default_rng(8), model.n_items)
-    table = replace(table_of(model.ids.external(np.arange(model.n_items)), rows, public=[*KINDS]), rules=KEPT_RULES)
+    table = table_of(model.ids.external(np.arange(model.n_items)), rows, public=[*KINDS])
     Bundle.save(folder, replace(model, items=table), metrics={}, dataset={"name": "complete"})
     return folder
 

@@ -16,7 +16,7 @@ from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.experiment import Question, analyze, read_feedback
 from mtaw_fast.experiment.feedback_file import FeedbackFile, Report
-from mtaw_fast.experiment.feedback_log import _Counting
+from mtaw_fast.experiment.feedback_log import NO_RULES, _Counting
 from mtaw_fast.experiment.lines import RankingLine, ReportLine
 from tests.support.redis_server import Redis
 from tests.support.redis_server import redis as redis
@@ -29,7 +29,8 @@ def ranking(number: int, session: str, time: int, bundle: str = "old", **more: A
     """Return a line of an answered ranking."""
     return {
         "time": time, "recommendation": f"0123456789abcdef-{number:036x}", "session": session,
-        "version": "0123456789abcdef", "bundle": bundle, "share": 0.5, "rules": "", "route": "recommend",
+        "version": "0123456789abcdef", "bundle": bundle, "share": 0.5, "placement": "", "rules": "",
+        "rules_share": 1.0, "route": "recommend",
         "fallback": False, "items": ["sku-1", "sku-2"], **more,
     }  # fmt: skip
 
@@ -354,3 +355,27 @@ def test_less_than_a_day_says_nothing_of_days(tmp_path: Path, capsys: pytest.Cap
     assert (plan["sessions_a_day"], plan["days"]) == (None, None)
     assert main(["experiment", folder]) == 0
     assert "(the log has less than a day to estimate how many days that takes)" in capsys.readouterr().out
+
+
+def test_a_placement_and_its_rule_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rankings, reports = [], []
+    for number in range(400):
+        bundle, arm = ("old", "new")[number // 2 % 2], ("", "bury")[number % 2]
+        at = {"placement": "cart", "rules": arm, "rules_share": 0.5}
+        rankings.append(ranking(3 * number, f"s-{number}", BEGIN + number, bundle, **at))
+        rankings.append(ranking(3 * number + 1, f"s-{number}", BEGIN + number, bundle, placement="home", rules="base"))
+        rankings.append(ranking(3 * number + 2, f"s-{number}", BEGIN + number, bundle, **{**at, "rules": "#0a1b2c3d"}))
+        reports.append(report(3 * number, "shown", BEGIN + number + 5, "sku-1"))
+        if number % 2 or number % 4 == 0:
+            reports.append(report(3 * number, "clicked", BEGIN + number + 6, "sku-1"))
+    folder = str(written(tmp_path / "log", rankings, reports))
+    whole, cart = read_feedback(folder), read_feedback(folder, placement="cart")
+    assert (whole.arms, whole.rankings.sum(), cart.rankings.sum()) == (["old", "new"], 1200, 800)
+    table = read_feedback(folder, placement="cart", by_rules=True)
+    assert (table.arms, table.shares, table.moved) == ([NO_RULES, "bury"], [0.5, 0.5], 0)
+    assert (table.rankings.sum(), table.shown.sum()) == (400, 400)
+    assert main(["experiment", folder, "--placement", "cart", "--arms", "rules", "--control", NO_RULES, "--json"]) == 0
+    clicked = {arm["name"]: arm["clicked"] for arm in json.loads(capsys.readouterr().out)["arms"]}
+    assert clicked == {NO_RULES: 100, "bury": 200}
+    assert main(["experiment", folder, "--arms", "rules"]) == 2
+    assert "--arms rules compares the rule sets of one placement; name it" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_public_columns_stay_but_for_items_that_are_not_ranked(whole: Bundle, pa
     assert source is not None
     assert table is not None
     assert tuple(table.columns) == PUBLIC
-    assert (table.rules, table.hidden, table.waiting.ids, table.made, table.changed) == ({}, frozenset(), [], 0, 0)
+    assert (table.placements, table.hidden, table.waiting.ids, table.made, table.changed) == ({}, frozenset(), [], 0, 0)
     expected = source.values_at(PUBLIC, np.arange(N))
     for item in (REMOVED, HIDDEN, SOLD_OUT):
         expected[item] = {}
@@ -196,7 +196,7 @@ def test_it_says_what_it_publishes_and_what_not(whole: Bundle, page: PageBundle)
         f"{whole.memory.n_sessions:,} sessions",
         "private columns of the item table: created, price, supplier, labels, note, margin, in_stock",
         "what the ranker reads in private columns: created",
-        "1 named rules",
+        "1 placements",
         "1 rows of items that are not in the catalog",
         "metrics and data set",
         "vectors by attributes",

@@ -89,25 +89,6 @@ def test_wrong_rules_are_the_package_s_line(both: tuple[Recommender, Client], ru
     assert str(refused.value) == str(expected.value)
 
 
-def test_rules_that_are_kept_under_a_name(tmp_path: Path) -> None:
-    parts = bundle_parts(n_items=N)
-    kept = {"summer": {"filter": "price < 8"}, "old": {"filter": "nothing"}}
-    table = table_of(parts["ids"].external(np.arange(N)), random_rows(np.random.default_rng(8), N))
-    parts["items"] = replace(table, rules=kept)
-    save_parts(tmp_path / "bundle", **parts)
-    rec = Recommender.load(tmp_path / "bundle", encoder="native", index="native")
-    with Client(tmp_path / "bundle") as client:
-        handle = client.rules("summer")
-        assert client.recommend(["sku-1"], rules=handle).equals(rec.recommend(["sku-1"], rules="summer"))
-        library().mtaw_rules_close(handle)
-        for name in ("winter", "old"):
-            with pytest.raises(CallError) as refused:
-                client.rules(name)
-            with pytest.raises(UsageError) as expected:
-                rec.recommend(["sku-1"], rules=name)
-            assert str(refused.value) == str(expected.value)
-
-
 @pytest.mark.parametrize(
     "date",
     ["1970-01-04", "1970-01-04T01:30", "1970-01-04 01:30:05.25", "1970-01-04T01:30:00+02:00", "1970-01-04T00:00Z"],

@@ -46,8 +46,8 @@ from mtaw_fast.online.log.events import (
     Event,
     Forget,
     HideItems,
-    KeepRules,
     RemoveItems,
+    SetPlacement,
     ShowItems,
     TablePart,
 )  # fmt: skip
@@ -72,8 +72,8 @@ NAMES: tuple[int | str, ...] = (
 STEPS = (0, 1, SECOND, 20 * SECOND, MINUTE, MINUTE + 1, 3 * MINUTE, 2 * DAY, 40 * DAY, -SECOND, -3 * MINUTE, -40 * DAY)
 BEHIND = (0, 0, 1, SECOND, MINUTE, MINUTE + 1, 2 * MINUTE + 1, 3_600_001, DAY + 1)  # of a click's time, of its arrival
 KINDS = (
-    *["click"] * 16, "unarrived", "early", "early", "forget", "forget", "add", "add", "remove", "hide", "show", "rules",
-    "table", "part", "confirm",
+    *["click"] * 16, "unarrived", "early", "early", "forget", "forget", "add", "add", "remove", "hide", "show",
+    "placement", "table", "part", "confirm",
 )  # fmt: skip
 LIMITS = (
     LearningLimits(new_items=64),
@@ -141,8 +141,9 @@ def events_of(specs: Sequence[tuple[int, ...]]) -> list[Event]:
             )
         elif kind == "confirm":
             events.append(ConfirmClock(clock))
-        elif kind == "rules":
-            events.append(KeepRules(("one", "two")[identity % 2], {"pin": {name: 1}} if identity > 1 else None, clock))
+        elif kind == "placement":
+            content = {"sets": [{"rules": {"pin": {str(name): 1}}}]} if identity > 1 else None
+            events.append(SetPlacement(("one", "two")[identity % 2], content, clock))
         elif kind in ("table", "part"):
             sizes = {str(name): float(identity), str(other): 1.0}
             rows = [{"id": row, "size": size} for row, size in sizes.items()]
@@ -329,7 +330,7 @@ def _table(table: ItemTable | None) -> Any:
     if table is None:
         return None
     rows = table.values_at(table.columns, np.arange(table.n_rows))
-    return rows, table.kinds, sorted(table.hidden, key=str), dict(table.rules), table.changed, len(table.waiting)
+    return rows, table.kinds, sorted(table.hidden, key=str), dict(table.placements), table.changed, len(table.waiting)
 
 
 def _decided(model: Model) -> dict[str, Any]:

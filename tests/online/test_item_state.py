@@ -18,8 +18,9 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.errors import LearnError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable, TableChange
+from mtaw_fast.items.placements import Revision
 from mtaw_fast.online import item_state
-from mtaw_fast.online.log.events import HideItems, KeepRules, ShowItems, now_ms
+from mtaw_fast.online.log.events import HideItems, SetPlacement, ShowItems, now_ms
 from mtaw_fast.online.log.segment_folder import SegmentFolder
 from mtaw_fast.online.log.table_parts import table_parts
 from tests.support.forks import child
@@ -133,18 +134,21 @@ def test_a_reader_that_is_late_when_the_folder_is_shortened_misses_no_change(
     small_segments(monkeypatch)
     trained = replace(ItemTable(N), hidden=frozenset({"sku-7"}))
     state, late = opened(tmp_path, trained), opened(tmp_path, trained)
-    state.append([HideItems(("sku-1", "sku-2"), now_ms()), KeepRules("old", {"limit": []}, now_ms())])
+    first = {"sets": [{"rules": {"limit": []}}]}
+    state.append([HideItems(("sku-1", "sku-2"), now_ms())])
+    state.append([SetPlacement("old", {"sets": []}, 1), SetPlacement("new", first, 2)])
     late.catch_up()
     with late.follower.paused():
         state.append([ShowItems(("sku-1", "sku-7"), now_ms())])
-        state.append([KeepRules("old", None, now_ms())])
-        state.append([KeepRules("new", {"limit": []}, now_ms())])
+        state.append([SetPlacement("old", None, 3)])
+        state.append([SetPlacement("new", {"sets": []}, 4)])
         state._shorten()
     late.catch_up()
     last = opened(tmp_path, trained)
     for reader in (state, late, last):
         table = table_of(reader)
-        assert (table.hidden, list(table.rules)) == (frozenset({"sku-2"}), ["new"])
+        assert table.hidden == frozenset({"sku-2"})
+        assert table.placements == {"new": (Revision(1, 2, first), Revision(2, 4, {"sets": []}))}
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -129,11 +129,15 @@ def _rules(draw: random.Random) -> dict[str, Any]:
     return rules
 
 
+def _placement(draw: random.Random) -> Any:
+    return {"sets": [{"rules": _rules(draw)} for _ in range(draw.randrange(3))], "together": draw.random() < 0.5}
+
+
 def _ranking(draw: random.Random) -> Request:
     body: dict[str, Any] = {"session": _items(draw, 4), "k": 10}
     if draw.random() < 0.5:
-        body["rules"] = draw.choice(_NAMES)
-    elif draw.random() < 0.5:
+        body["placement"] = draw.choice(_NAMES)
+    if draw.random() < 0.5:
         body["rules"] = _rules(draw)
     return "POST", "/v1/recommend", body
 
@@ -153,9 +157,9 @@ _REQUESTS: tuple[Callable[[random.Random], Request], ...] = (
     lambda draw: ("POST", "/admin/items/hide", {"items": _items(draw)}),
     lambda draw: ("POST", "/admin/items/show", {"items": _items(draw)}),
     lambda draw: ("POST", "/admin/items/remove", {"items": _items(draw, 2)}),
-    lambda draw: ("PUT", f"/admin/rules/{draw.choice(_NAMES)}", _rules(draw)),
-    lambda draw: ("DELETE", f"/admin/rules/{draw.choice(_NAMES)}", None),
-    lambda draw: ("GET", f"/admin/rules/{draw.choice(_NAMES)}", None),
+    lambda draw: ("PUT", f"/admin/placements/{draw.choice(_NAMES)}", _placement(draw)),
+    lambda draw: ("DELETE", f"/admin/placements/{draw.choice(_NAMES)}", None),
+    lambda draw: ("GET", f"/admin/placements/{draw.choice(_NAMES)}", None),
     lambda _: ("GET", "/v1/items?search=sku-1", None),
     lambda draw: ("POST", "/v1/events", {"events": [{"session": f"s-{draw.randrange(50)}", "item": _items(draw)[0]}]}),
     lambda draw: ("DELETE", f"/v1/sessions/s-{draw.randrange(50)}", None),

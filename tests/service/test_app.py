@@ -16,11 +16,12 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from mtaw_fast.data.session_point import point_of
 from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment.lines import KINDS
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.app import make_app, make_service, whole_document
-from mtaw_fast.service.bundles import Reloader, point_of
+from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.observability.metrics import ROUTES, Metrics
 from mtaw_fast.service.resources import in_background
 from mtaw_fast.service.routes import changes, checks, events, pages, requests
@@ -30,7 +31,8 @@ from mtaw_fast.service.state import Service
 from tests.support.service.running import ADMIN_TOKEN, eventually
 
 WRONG = [
-    {"rules": "nobody stored these"},
+    {"rules": "a text"},
+    {"placement": "two words"},
     {"rules": {"filter": "pricee < 5"}},
     {"rules": {"filter": "1 <"}},
     {"at": 1_764_150_000},
@@ -359,7 +361,7 @@ def test_changes_of_items_that_are_refused_change_nothing(memory_bundle: Path, t
 @pytest.mark.parametrize(
     ("method", "path", "body", "code"),
     [
-        ("DELETE", "/admin/rules/sale", None, "not_kept_here"), ("PUT", TABLE, {"items": []}, "not_kept_here"),
+        ("DELETE", "/admin/placements/sale", None, "not_kept_here"), ("PUT", TABLE, {"items": []}, "not_kept_here"),
         ("POST", f"{TABLE}/hide", {"items": ["sku-11"]}, "not_kept_here"), ("POST", ADD, VALID, "not_learning"),
         ("POST", REMOVE, {"items": ["sku-11"]}, "not_learning"),
     ],

@@ -15,13 +15,13 @@ import pytest
 from mtaw_fast import Recommender
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.cli import main
+from mtaw_fast.data.session_point import point_of
 from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.compaction.current import learned_position
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.file_log import FileLog
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.service.arms import add_items, remove_items, request_compactions
-from mtaw_fast.service.bundles import point_of
 from mtaw_fast.service.snapshot import load_snapshot
 from tests.online.test_forgetting import holds_session
 from tests.service.routes.test_events import PLENTY, learned, same, teach, visitors

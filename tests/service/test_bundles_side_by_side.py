@@ -16,13 +16,14 @@ import pytest
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.cli import main
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.session_point import point_of
 from mtaw_fast.errors import DataError, MtawError, UsageError
 from mtaw_fast.items import ItemFrame, ItemTable
 from mtaw_fast.items.changes import Mode
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.service.arms import broken_rules, catch_up, set_items, set_rules
-from mtaw_fast.service.bundles import Bundles, Reloader, point_of
+from mtaw_fast.service.arms import broken_placements, catch_up, set_items, set_placement
+from mtaw_fast.service.bundles import Bundles, Reloader
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.settings import Settings
 from mtaw_fast.service.snapshot import load_snapshot
@@ -224,17 +225,18 @@ def test_what_does_not_fit_every_bundle_changes_none(tmp_path: Path) -> None:
     for mode in modes:
         with pytest.raises(DataError, match="bundle new: column 'price' is category in the item table, not number"):
             set_items(arms, [{"id": "sku-1", "price": 9.0}], mode)
-    with pytest.raises(UsageError, match="bundle new: rules 'sale': filter: column 'price' is a category"):
-        set_rules(arms, "sale", {"filter": "price < 6"})
+    sale = {"sets": [{"rules": {"filter": "price < 6"}}]}
+    with pytest.raises(UsageError, match="bundle new: placement 'sale', set 'set-1': filter: column 'price' is a cat"):
+        set_placement(arms, "sale", sale)
     assert old.log_position == before
     assert set_items(arms, [{"id": "sku-1", "stock": 3}], "patch").rows == 1
-    set_rules(arms, "stocked", {"filter": "stock > 2"})
+    set_placement(arms, "cart", {"sets": [{"rules": {"filter": "stock > 2"}}]})
     catch_up(arms)
     for arm in arms:
-        assert arm.recommender.recommend(["sku-2"], 5, rules="stocked").items == ["sku-1"]
-    assert broken_rules(arms, "stocked") is None
-    old.set_rules("dear", {"filter": "price > 7"})
+        assert arm.recommender.recommend(["sku-2"], 5, placement="cart").items == ["sku-1"]
+    assert broken_placements(arms) == {}
+    old.set_placement("sale", sale)
     new.catch_up()
-    assert str(broken_rules(arms, "dear")).startswith("bundle new: rules 'dear': filter: column 'price' is a category")
+    assert broken_placements(arms)["sale"].startswith("bundle new: placement 'sale', set 'set-1': filter: column 'pri")
     for arm in arms:
         arm.recommender.close()

@@ -30,6 +30,7 @@ from mtaw_fast.errors import UsageError
 from mtaw_fast.experiment import read_feedback
 from mtaw_fast.experiment.feedback_file import NAME, STEP_ROWS, FeedbackFile, FeedbackReader, Report
 from mtaw_fast.experiment.lines import RankingLine, ReportLine
+from mtaw_fast.recommender import Recommender
 from mtaw_fast.service import feedback_store
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.feedback_store import DAY_MS, RedisFeedback, SqliteFeedback, _Buffer
@@ -51,7 +52,7 @@ def ranking(session: str, time: int, items: list[int | str] | None = None) -> Ra
     """Return a ranking with a new id."""
     return RankingLine(
         time=time, recommendation=new_id(VERSION, session), session=session, version=VERSION, bundle="", share=1.0,
-        rules="", route="recommend", fallback=False, items=items or ["sku-1", "sku-2"],
+        placement="", rules="", rules_share=1.0, route="recommend", fallback=False, items=items or ["sku-1", "sku-2"],
     )  # fmt: skip
 
 
@@ -592,6 +593,48 @@ def test_a_ranking_is_recorded_with_its_session_bundle_rules_and_items(tmp_path:
         polars = pytest.importorskip("polars")
         frame = polars.read_ndjson(tmp_path / "lines" / "rankings-*.jsonl")
         assert frame["items"].dtype == polars.List(polars.String)
+
+
+def test_a_ranking_is_recorded_with_its_placement_and_rule_set(tmp_path: Path, text_bundle: Path) -> None:
+    rec = Recommender.load(text_bundle, state=tmp_path / "state")
+    pins = [
+        {"name": name, "rules": {"pin": {item: 1}}, "share": 0.5} for name, item in (("a", "sku-12"), ("b", "sku-13"))
+    ]
+    rec.set_placement("cart", {"sets": pins, "together": True})
+    rec.set_placement("home", {"sets": [{"rules": {"pin": {"sku-14": 1}}}]})
+    rec.close()
+    flags = ("--feedback", f"{tmp_path}/kept/", "--state", f"{tmp_path}/state", "--sessions", "memory")
+    with running(text_bundle, *flags) as service:
+
+        def ask(session: str, **more: Any) -> str:
+            body = {"session": ["sku-11"], "k": 3, "session_id": session, **more}
+            return good(service.ask("POST", "/v1/recommend", body))["items"][0]
+
+        names = [f"s-{number}" for number in range(20)]
+        first = {name: ask(name, placement="cart") for name in names}
+        for name in names[:4]:  # also with rules of their own, and on the other routes
+            assert ask(name, placement="cart", rules={"limit": []}) == first[name]
+            click = service.ask(
+                "POST", f"/v1/sessions/{name}/click", {"items": ["sku-11"], "k": 3, "placement": "cart"}
+            )
+            similar = service.ask("GET", f"/v1/similar?item=sku-11&k=3&placement=cart&session_id={name}")
+            batch = {"sessions": [["sku-11"]], "k": 3, "placement": "cart", "session_id": name}
+            answers = good(service.ask("POST", "/v1/recommend/batch", batch))["answers"]
+            assert [good(click)["items"][0], good(similar)["items"][0], answers[0]["items"][0]] == [first[name]] * 3
+        ask("s-1", placement="home", rules={"limit": []})
+        ask("s-1", placement="nowhere")
+        assert ask("s-1", placement="home") == "sku-14"
+        lines = eventually(lambda: (kept := kept_in(tmp_path / "kept", "rankings"))[38:] and kept)
+        service.assert_no_error()
+    expected = {"sku-12": "a", "sku-13": "b"}
+    for line in lines[:36]:
+        assert (line["placement"], line["rules"]) == ("cart", expected[first[line["session"]]])
+        assert (line["items"][0], line["rules_share"]) == (first[line["session"]], 0.5)
+    assert {line["rules"] for line in lines[:36]} == {"a", "b"}
+    (home, rules), nowhere, last = [(line["placement"], line["rules"]) for line in lines[36:]]
+    assert (home, nowhere, last) == ("home", ("nowhere", ""), ("home", "set-1"))
+    assert rules.startswith("#")
+    assert {line["rules_share"] for line in lines[36:]} == {1.0}
 
 
 def test_rankings_that_cannot_be_written_are_logged_and_lost(caplog: pytest.LogCaptureFixture) -> None:

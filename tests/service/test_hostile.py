@@ -86,7 +86,7 @@ def test_honest_clients_get_right_answers_in_a_siege(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "options", "selected"),
     [
-        ("", ("--exclude-path", "/admin/items", "--exclude-path", "/admin/rules/{name}"), 20),
+        ("", ("--exclude-path", "/admin/items", "--exclude-path", "/admin/placements/{name}"), 20),
         ("any", ("--checks", "not_a_server_error"), 25),
     ],
     ids=["all checks", "columns"],

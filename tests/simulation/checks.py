@@ -101,10 +101,11 @@ def served(process: Process, oracle: Oracle, base: Base, exact: bool) -> None:
 
 
 def _check_table(process: Process, want: Expected) -> None:
-    """Check what a process knows about items, and its kept rules."""
+    """Check what a process knows about items, and its placements."""
     rec, table = process.rec, want.table
-    if {**rec.kept_rules} != table.rules:
-        raise BrokenPromiseError(f"{process.name} keeps the rules {rec.kept_rules}, which should be {table.rules}")
+    placements = {name: [revision.content for revision in kept] for name, kept in rec.placements.items()}
+    if placements != table.placements:
+        raise BrokenPromiseError(f"{process.name} has the placements {placements}, which should be {table.placements}")
     kinds = {} if rec.items is None else rec.items.kinds
     if kinds != table.kinds:
         raise BrokenPromiseError(f"{process.name} has the columns {kinds} of items, which should be {table.kinds}")

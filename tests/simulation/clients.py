@@ -99,18 +99,18 @@ class Clients(Stage):
 
     _remove = _hide = _show = _change
 
-    def _rules(self, step: Step) -> None:
-        name, rules = step.values["name"], step.values["rules"]
+    def _placement(self, step: Step) -> None:
+        name, content = step.values["name"], step.values["content"]
 
         def keep(rec: Recommender) -> None:
             try:
-                rec.set_rules(name, rules)
+                rec.set_placement(name, content)
             except UsageError as error:
-                if rules is not None:
-                    raise BrokenPromiseError(f"{step.who} refused rules: {error}") from None
-                raise DataError(str(error)) from None  # none are kept under this name
+                if content is not None:
+                    raise BrokenPromiseError(f"{step.who} refused a placement: {error}") from None
+                raise DataError(str(error)) from None  # there is none
 
-        self._admin(step, {"rules": name, "are": rules}, keep)
+        self._admin(step, {"placement": name, "is": content}, keep)
 
     def _admin(self, step: Step, event: dict[str, Any], work: Callable[[Recommender], None]) -> None:
         def call(rec: Recommender) -> str:

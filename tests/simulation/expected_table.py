@@ -14,13 +14,13 @@ class ExpectedTable:
     """The item table after some changes.
 
     kinds: by column. rows: values by item and column. availability: the column that says what may be recommended.
-    rules: those that are kept, by name. applied: the ids of the changes that fitted.
+    placements: the contents of each one's revisions, by name. applied: the ids of the changes that fitted.
     """
 
     kinds: dict[str, str] = field(default_factory=dict)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     availability: str | None = None
-    rules: dict[str, Any] = field(default_factory=dict)
+    placements: dict[str, list[Any]] = field(default_factory=dict)
     applied: set[str] = field(default_factory=set)
     _parts: dict[str, int] = field(default_factory=dict)  # of changes that are not complete: how many have come
 

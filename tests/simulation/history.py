@@ -12,7 +12,7 @@ MIX = {
     "observe": 30, "turn": 26, "start": 3, "compact": 9, "forget": 7, "kill": 3, "stop": 2, "resend": 4, "add": 2,
     "remove": 2, "hide": 2, "show": 2, "jump": 1, "power": 2, "update": 1, "publish": 1, "recommend": 2, "flood": 1,
 }  # fmt: skip
-TABLE_MIX = {"set_items": 9, "rules": 3}
+TABLE_MIX = {"set_items": 9, "placement": 3}
 _CALLS = {"compact": 302, "start": 90, "update": 200, "publish": 200, "turn": 30, "stop": 6}  # about, through the host
 FAULTS = ("kill", "power", "error", "full", "steps")
 
@@ -164,10 +164,10 @@ class _Drawer:
             rows[self._item()["item"]] = values
         return {"mode": mode, "rows": rows, "kind": kind, "availability": chance.random() < 0.5}
 
-    def _rules(self) -> dict[str, Any]:
+    def _placement(self) -> dict[str, Any]:
         chance = self._chance
-        pin = {"pin": {f"sku-{chance.randrange(12)}": chance.randint(1, 5)}}
-        return {"name": chance.choice(("one", "two")), "rules": pin if chance.random() < 0.7 else None}
+        content = {"sets": [{"rules": {"pin": {f"sku-{chance.randrange(12)}": chance.randint(1, 5)}}}]}
+        return {"name": chance.choice(("one", "two")), "content": content if chance.random() < 0.7 else None}
 
     def _turn(self) -> dict[str, Any]:
         return {"ms": self._chance.choice((5, 60, 400, 1100, 70_000))}

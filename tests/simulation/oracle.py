@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mtaw_fast.items.placements import MAX_REVISIONS
 from tests.simulation.expected_table import Change, ExpectedTable
 
 _HOUR = 3_600_000
@@ -119,8 +120,8 @@ def key_of(event: Mapping[str, Any]) -> tuple[Any, ...]:
     for kind in ("forget", "add", "remove", "hide", "show"):
         if kind in event:
             return kind, str(event[kind])
-    if "rules" in event:
-        return "rules", event["rules"], json.dumps(event["are"], sort_keys=True)
+    if "placement" in event:
+        return "placement", event["placement"], json.dumps(event["is"], sort_keys=True)
     return "table", event["table"], event["part"]
 
 
@@ -341,10 +342,11 @@ def _learned(
             hidden.difference_update(event["show"])
         elif "table" in event:
             table.take(event, change(event["table"]))
-        elif event["are"] is None:
-            table.rules.pop(event["rules"], None)
+        elif event["is"] is None:
+            table.placements.pop(event["placement"], None)
         else:
-            table.rules[event["rules"]] = event["are"]
+            earlier = table.placements.get(event["placement"], [])
+            table.placements[event["placement"]] = [*earlier, event["is"]][-MAX_REVISIONS:]
     counts = Counter(base.counts)
     for counted in visits:
         counts.update(set(counted.items))

@@ -145,7 +145,6 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
         if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged_table(file, "availability");
     }
     hidden_ = ids_of(file, about, "hidden");
-    rules_ = member(file, about, "rules", Json::Kind::object);
 }
 
 // The rows of ids that the catalog does not know yet.

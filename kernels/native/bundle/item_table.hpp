@@ -20,8 +20,6 @@ class ItemTable {
     const Column* availability() const { return availability_; }
     // The ids that are hidden by hand, texts or numbers.
     const std::vector<Json>& hidden() const { return hidden_; }
-    // Rules by the names that they are kept under.
-    const Json& rules() const { return rules_; }
 
    private:
     void check_waiting(const TensorFile& file, const Json& about) const;
@@ -29,7 +27,6 @@ class ItemTable {
     Columns columns_;
     const Column* availability_ = nullptr;
     std::vector<Json> hidden_;
-    Json rules_;
 };
 
 }  // namespace mtaw

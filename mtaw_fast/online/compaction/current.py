@@ -105,7 +105,9 @@ def _with_newer_table(compacted: Bundle, trained: ItemTable | None) -> Bundle:
     live = LiveItems(trained)
     table = live.table(compacted.ids.lookup, compacted.n_items)
     assert table is not None
-    table = replace(table, hidden=items.hidden, rules=items.rules, version=max(items.version, table.version) + 1)
+    table = replace(
+        table, hidden=items.hidden, placements=items.placements, version=max(items.version, table.version) + 1
+    )
     return replace(compacted, model=replace(compacted.model, items=table))
 
 

@@ -6,7 +6,7 @@
 {"add": ["sku-new"], "neighbors": [["sku-9", "sku-4"]], "time": ..}      or "vectors": [[..], ..]
 {"remove": ["sku-7"], "time": ..}
 {"hide": ["sku-7"], "time": ..}      and "show"
-{"rules": "shoes", "are": {"filter": ..}, "time": ..}      rules that are kept by name; null removes them
+{"placement": "cart", "is": {"sets": [..]}, "time": ..}      null removes it; or all "revisions": [[1, TIME, {..}], ..]
 {"clock": "confirmed", "time": ..}      an operator says that the newest clicks arrived when they say
 {"table": "2f1c..", "part": 0, "of": 2, "data": "<base64>", "time": ..}     a change of the item table, in parts
 """
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mtaw_fast.items.placements import Revision
 from mtaw_fast.system import host
 
 MAX_TEXT_LENGTH = 512  # characters of an id
@@ -155,18 +156,20 @@ class TablePart:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepRules:
-    """Rules on rankings that are kept under a name from now on; None removes them."""
+class SetPlacement:
+    """The rule sets of a placement from now on; None removes it. revisions: instead, its whole history."""
 
     name: str
-    rules: Mapping[str, Any] | None
+    content: Mapping[str, Any] | None
     time: int
+    revisions: tuple[Revision, ...] | None = None
 
     def line(self) -> bytes:
-        return _encoded({"rules": self.name, "are": self.rules, "time": self.time})
+        what = {"is": self.content} if self.revisions is None else {"revisions": self.revisions}
+        return _encoded({"placement": self.name, **what, "time": self.time})
 
 
-Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | KeepRules | ConfirmClock
+Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | SetPlacement | ConfirmClock
 
 
 def now_ms() -> int:
@@ -223,11 +226,13 @@ def parse(line: bytes) -> Event | None:
     for kind_of_items in (RemoveItems, HideItems, ShowItems):
         if (key := kind_of_items.key) in value:
             return kind_of_items(_are_items(value[key], key), time)
-    if "rules" in value:
-        rules = value["are"]
-        if rules is not None and type(rules) is not dict:
-            raise ValueError("its rules are not an object")
-        return KeepRules(_is_text(value["rules"], "rules"), rules, time)
+    if "placement" in value:
+        name, content, revisions = _is_text(value["placement"], "placement"), value.get("is"), value.get("revisions")
+        if revisions is not None:
+            return SetPlacement(name, None, time, tuple(map(_is_revision, revisions)))
+        if content is not None and type(content) is not dict:
+            raise ValueError("its placement is not an object")
+        return SetPlacement(name, content, time)
     if "clock" in value:
         return ConfirmClock(time)
     if "table" in value:
@@ -260,6 +265,13 @@ def _are_numbers(values: Any, name: str) -> tuple[float, ...]:
     if type(values) is not list or not all(type(number) in (int, float) and abs(number) < _HUGE for number in values):
         raise ValueError(f"its {name} hold something that is not a number")
     return tuple(values)
+
+
+def _is_revision(value: Any) -> Revision:
+    number, time, content = value
+    if type(number) is not int or type(time) is not int or type(content) is not dict:
+        raise ValueError("its revisions are not those of a placement")
+    return Revision(number, time, content)
 
 
 def _is_context(value: Any) -> dict[str, str] | None:

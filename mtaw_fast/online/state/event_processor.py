@@ -23,8 +23,8 @@ from mtaw_fast.online.log.events import (
     Event,
     Forget,
     HideItems,
-    KeepRules,
     RemoveItems,
+    SetPlacement,
     ShowItems,
     TablePart,
     parse,
@@ -185,7 +185,7 @@ class EventProcessor:
                 self.items.remove(event.items)
             elif isinstance(event, ConfirmClock):
                 self.tracker.clock.confirm(event.time)
-            elif isinstance(event, (HideItems, ShowItems, KeepRules, TablePart)):
+            elif isinstance(event, (HideItems, ShowItems, SetPlacement, TablePart)):
                 self._change_items(event, sink)
         self._learn(clicks, sink)
         if entries:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
+from mtaw_fast.items.placements import Placements, placements_after
 from mtaw_fast.online.log.event_log import START, LogEntry
-from mtaw_fast.online.log.events import Event, HideItems, KeepRules, ShowItems, TablePart
+from mtaw_fast.online.log.events import Event, HideItems, SetPlacement, ShowItems, TablePart
 from mtaw_fast.online.log.table_parts import TableParts
 
 
@@ -50,6 +51,13 @@ class ItemChanges:
         self.changed = True
 
 
+def placements_after_event(kept: Placements, event: SetPlacement) -> Placements:
+    """Return the placements after an event."""
+    if event.revisions is not None:
+        return {**kept, event.name: event.revisions}
+    return placements_after(kept, event.name, event.content, event.time)
+
+
 WRONG_TABLE = "wrong_table"
 _LOG = logging.getLogger("mtaw_fast.online")
 
@@ -63,8 +71,8 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
         items.hide(event.items)
     elif isinstance(event, ShowItems):
         items.show(event.items)
-    elif isinstance(event, KeepRules):
-        items.keep_rules(event.name, event.rules)
+    elif isinstance(event, SetPlacement):
+        items.placements = placements_after_event(items.placements, event)
     elif not isinstance(event, TablePart):
         return "no_change"
     else:

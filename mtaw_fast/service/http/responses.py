@@ -40,7 +40,7 @@ def _problem_of(scope: Any, error: Exception, service: Service) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, MisfitRulesError) and not has_token(scope, service.settings):
-        message = "these rules do not fit the item table; GET /admin/rules/{name} says why to those who have the token"
+        message = "the placement's rules do not fit the items; GET /admin/placements says why, with the token"
         return ServiceError(400, "invalid_request", message)
     if isinstance(error, ItemTypeError):
         return ServiceError(400, "invalid_item", str(error))

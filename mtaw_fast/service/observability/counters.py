@@ -3,7 +3,7 @@
 A worker writes only to its own row, so that no lock is needed and counting costs one store. A row outlives its worker:
 the replacement continues it, and sums never fall.
 
-A row ends with counts by bundle version. Which versions there will be is not known beforehand, so versions claim
+A row ends with counts by placement, and by bundle version. Which there will be is not known beforehand, so they claim
 slots. When all slots are taken, the version that was served longest ago loses its slot and its counts move to `other`,
 so that sums do not fall. Feedback may name any version: only versions that some worker has served get slots, all
 others count as `other`.
@@ -47,7 +47,7 @@ class Counters:
 
     def __init__(self, memory: SharedMemory, rows: int, width: int, row: int | None = None) -> None:
         """Map what `make` made. row: the worker's own, as `self.own`."""
-        self.n_rows, self._width = rows, FIRST + width + VERSION_CELLS
+        self.n_rows, self._width = rows, FIRST + width + 2 * VERSION_CELLS
         view = memoryview(mmap.mmap(memory.descriptor, _size(rows, width)))
         counts = _counts_size(rows, width)
         self._cells = view[:counts].cast("q")
@@ -66,18 +66,23 @@ class Counters:
         return SharedMemory.make("mtaw-counters", _size(rows, width))
 
     def row(self, number: int) -> memoryview:
-        """Return a worker's cells: PID, HEARTBEAT, CONNECTIONS, its bundles' versions, counts, counts by version."""
+        """Return a worker's cells: PID, HEARTBEAT, CONNECTIONS, its bundles' versions, all counts as above."""
         begin = _FIRST_ROW + number * self._width
         return self._cells[begin : begin + self._width]
 
     def sums(self) -> list[int]:
         """Return every count, summed over the rows."""
-        rows = [self.row(number)[FIRST:-VERSION_CELLS].tolist() for number in range(self.n_rows)]
+        rows = [self.row(number)[FIRST : -2 * VERSION_CELLS].tolist() for number in range(self.n_rows)]
         return [sum(cells) for cells in zip(*rows, strict=True)]
 
     def by_version(self) -> dict[str, list[int]]:
         """Return the counts of every bundle version, summed over the rows; a count of each of `KINDS`."""
         return added_up(read(self.row(number)[-VERSION_CELLS:]) for number in range(self.n_rows))
+
+    def by_placement(self) -> dict[str, list[int]]:
+        """Return the counts by placement, whose keys look like versions, as `by_version` does."""
+        rows = (self.row(number)[-2 * VERSION_CELLS : -VERSION_CELLS] for number in range(self.n_rows))
+        return added_up(map(read, rows))
 
     def live_versions(self) -> list[str]:
         """Return the versions that live workers serve, those of each worker in turn."""
@@ -109,7 +114,7 @@ class Counters:
 
 
 def _counts_size(rows: int, width: int) -> int:
-    return _CELL * (_FIRST_ROW + rows * (FIRST + width + VERSION_CELLS))
+    return _CELL * (_FIRST_ROW + rows * (FIRST + width + 2 * VERSION_CELLS))
 
 
 def _size(rows: int, width: int) -> int:

@@ -6,15 +6,19 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from mtaw_fast.experiment.drift import GROUPS
+from mtaw_fast.rules.placement import DEFAULT, MAX_PLACEMENTS, Placed
 from mtaw_fast.service.observability.counters import (
     FIRST,
     KINDS,
+    OTHER,
     VERSION,
     VERSION_CELLS,
     Counters,
@@ -27,11 +31,11 @@ from mtaw_fast.service.settings import MAX_BUNDLES
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
-    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click", "/v1/sessions/{id}",
-    "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/compact", "/admin/refusals", "/admin/items",
-    "/admin/items/add", "/admin/items/remove", "/admin/items/hide", "/admin/items/show", "/admin/rules/{name}",
-    "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/",
-    "other",
+    "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click",
+    "/v1/sessions/{id}", "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/compact",
+    "/admin/refusals", "/admin/items", "/admin/items/add", "/admin/items/remove", "/admin/items/hide",
+    "/admin/items/show", "/admin/placements", "/admin/placements/{name}", "/healthz", "/readyz", "/metrics",
+    "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/", "other",
 )  # fmt: skip
 # 0: the client left. Any other status counts as 500.
 STATUSES = (200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 500, 503, 0)
@@ -93,6 +97,7 @@ FAMILIES = (
     Family("mtaw_unknown_clicks_total", "counter", "Of those, clicks on unknown items."),
     Family("mtaw_answers_total", "counter", "Ranked sessions."),
     Family("mtaw_fallback_answers_total", "counter", "Of those, sessions without a known click."),
+    Family("mtaw_unknown_placements_total", "counter", "Lists for placements that are not kept."),
     Family("mtaw_batched_answers_total", "counter", "Of those, sessions ranked in one pass with others that waited."),
     Family(
         "mtaw_rejected_total", "counter", "Requests refused under load.",
@@ -179,6 +184,7 @@ class Metrics:
         self.first_worker = row == 0
         self._own = counters.own[FIRST:]
         self._by_version = VersionCounters(counters.own[-VERSION_CELLS:])
+        self._by_placement = VersionCounters(counters.own[-2 * VERSION_CELLS : -VERSION_CELLS])
         self._noted: list[tuple[float, Mapping[str, float]]] = []  # of rankings: `stages`
 
     @classmethod
@@ -257,6 +263,24 @@ class Metrics:
         for kind, count in counts.items():
             self._by_version.add(version, kind, count)
 
+    def count_placed(self, placed: Placed) -> None:
+        """Count a list of a placement. Those that are not kept are one, so that clients cannot name more."""
+        if not placed.known:
+            self.add("mtaw_unknown_placements_total")
+        key = _placement_key(placed.placement if placed.known else DEFAULT)
+        if not self._by_placement.knows(key):
+            self._by_placement.serve(key)
+        self._by_placement.add(key, "answers")
+
+    def placement_lines(self, names: Iterable[str]) -> Iterator[str]:
+        """Yield the lines of the lists by placement. names: of those that are kept."""
+        labels = {_placement_key(name): name for name in (*names, DEFAULT)}
+        counts: Counter[str] = Counter()
+        for key, kinds in self.counters.by_placement().items():
+            counts[labels.get(key, OTHER)] += kinds[KINDS.index("answers")]
+        values = [({"placement": name}, count) for name, count in sorted(counts.items())]
+        yield from series("mtaw_placement_answers_total", "counter", "Lists by placement.", values)
+
     def group_counts(self, feature: str) -> np.ndarray:
         """Return int64[groups]: the clicks of all workers by group of a feature (`experiment.drift`)."""
         sums, first = self.counters.sums(), _FIRST_CELL[f"mtaw_click_{feature}_total", "0"]
@@ -274,6 +298,12 @@ class Metrics:
     def workers(self) -> dict[str, int]:
         """Return the number of live workers by the bundle version that they serve."""
         return dict(Counter(self.counters.live_versions()))
+
+
+@lru_cache(maxsize=2 * MAX_PLACEMENTS)
+def _placement_key(name: str) -> str:
+    """Return what stands for a placement where counts by version have 16 hex digits."""
+    return blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def _observe(cells: memoryview, first: int, bounds: Sequence[float], seconds: float) -> None:

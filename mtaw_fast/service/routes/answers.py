@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from mtaw_fast.service.errors import Version
-from mtaw_fast.service.routes.requests import Items, Recommendation, RulesRequest
+from mtaw_fast.service.routes.requests import Items, PlacementRequest, Recommendation
 
 BundleName = Annotated[str | None, Meta(description="Folder name of the bundle that answered, if several are served.")]
 
@@ -168,19 +168,35 @@ class ItemTableAnswer(ItemsAnswer, kw_only=True):
     notes: Annotated[list[str], Meta(description="What is odd.")]
 
 
-class RulesAnswer(Struct, kw_only=True):
-    """The rules are kept, or removed."""
+class PlacementSetAnswer(Struct, kw_only=True):
+    """The rules of a placement are kept, or removed."""
 
     version: Version
     log_position: Annotated[str, Meta(description="Position of the log after the change.")]
 
 
-class KeptRulesAnswer(Struct, omit_defaults=True, kw_only=True):
-    """Kept rules."""
+class RevisionAnswer(Struct, kw_only=True):
+    """What a placement was set to."""
+
+    number: int
+    time: Annotated[int, Meta(description="Unix milliseconds.")]
+    content: PlacementRequest
+
+
+class PlacementAnswer(Struct, omit_defaults=True, kw_only=True):
+    """A placement with its history."""
 
     version: Version
-    rules: RulesRequest
-    broken: Annotated[str | None, Meta(description="Why they are refused until they are put again.")] = None
+    revisions: Annotated[list[RevisionAnswer], Meta(description="The last one is in force.")]
+    broken: Annotated[str | None, Meta(description="Why its requests are refused until it fits the table.")] = None
+
+
+class PlacementsAnswer(Struct, kw_only=True):
+    """All placements."""
+
+    version: Version
+    placements: Annotated[dict[str, RevisionAnswer], Meta(description="What is in force, by name.")]
+    broken: Annotated[dict[str, str], Meta(description="Why requests are refused, by name.")]
 
 
 class SessionAnswer(Struct, kw_only=True):

@@ -1,19 +1,17 @@
-"""The routes of what is kept with the log: the catalog, availability, the item table and named rules."""
+"""The routes of what is kept with the log: the catalog, availability and the item table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-import msgspec
 import numpy as np
-from litestar import Response, delete, get, patch, post, put
-from litestar.params import Body, Parameter
+from litestar import Response, patch, post, put
+from litestar.params import Body
 
 from mtaw_fast.errors import DataError, LearnError, UsageError
 from mtaw_fast.items import ItemsReport
 from mtaw_fast.items.changes import Mode
-from mtaw_fast.rules.rule_set import NAME
 from mtaw_fast.service import arms
 from mtaw_fast.service.errors import ServiceError, unavailable
 from mtaw_fast.service.http.access import admin_only
@@ -24,8 +22,6 @@ from mtaw_fast.service.routes.answers import (
     ColumnAnswer,
     ItemsAnswer,
     ItemTableAnswer,
-    KeptRulesAnswer,
-    RulesAnswer,
 )
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import (
@@ -33,15 +29,11 @@ from mtaw_fast.service.routes.requests import (
     HideItemsRequest,
     ItemTableRequest,
     RemoveItemsRequest,
-    RulesRequest,
 )
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import Service, service_of
 
 _CHANGE_ERRORS = errors(400, 401, 403, 408, 409, 413, 503)
-_RULES_PATH = "/admin/rules/{name:str}"
-_RULE_ERRORS = errors(400, 401, 403, 404, 408, 409, 413, 503)
-RulesName = Annotated[str, Parameter(pattern=f"^{NAME}$", description="The name of the rules.")]
 
 
 @post(
@@ -102,7 +94,7 @@ async def patch_items(request: StrictRequest, data: Annotated[ItemTableRequest, 
 
 
 async def _stored_change(request: StrictRequest, change: Callable[[list[Snapshot]], None]) -> Response[ItemsAnswer]:
-    snapshot, position, _ = await _stored(request, change)
+    snapshot, position, _ = await stored(request, change)
     items = snapshot.recommender.n_items
     return json_response(ItemsAnswer(version=snapshot.version, items=items, log_position=position))
 
@@ -113,7 +105,7 @@ async def _item_table_change(request: StrictRequest, data: ItemTableRequest, mod
             bundles, data.items, mode, id=data.id, kinds=data.kinds, public=data.public, availability=data.availability
         )
 
-    snapshot, position, report = await _stored(request, change)
+    snapshot, position, report = await stored(request, change)
     answer = ItemTableAnswer(
         version=snapshot.version,
         items=snapshot.recommender.n_items,
@@ -140,8 +132,8 @@ async def _catalog_change(request: StrictRequest, change: Callable[[list[Snapsho
     return await _stored_change(request, change)
 
 
-def _check_stores(service: Service) -> None:
-    """Raise ServiceError (409) if the service has no place for changes of the item table and of rules."""
+def check_stores(service: Service) -> None:
+    """Raise ServiceError (409) if the service has no place for changes of the item table and of placements."""
     if not service.learns and service.settings.state is None:
         raise ServiceError(
             409, "not_kept_here", "this service keeps no changes; start it with --state FOLDER or --learn FOLDER"
@@ -151,7 +143,7 @@ def _check_stores(service: Service) -> None:
 Result = TypeVar("Result")
 
 
-async def _stored(
+async def stored(
     request: StrictRequest, change: Callable[[list[Snapshot]], Result], refused: str = "items_refused"
 ) -> tuple[Snapshot, str, Result]:
     """Make a change of all bundles in a thread; return the first one, the log's position after it, and its result.
@@ -159,7 +151,7 @@ async def _stored(
     refused: the code of the error if the change does not fit.
     """
     service = service_of(request)
-    _check_stores(service)
+    check_stores(service)
     snapshot, bundles = service.take(request), service.bundles.snapshots
 
     def work() -> tuple[str, Result]:
@@ -175,7 +167,7 @@ async def _stored(
         raise ServiceError(409, refused, str(error)) from None
     except LearnError as error:
         if service.bundles.snapshots != bundles:  # a reload has closed their log or folder meanwhile
-            return await _stored(request, change, refused)
+            return await stored(request, change, refused)
         raise unavailable("not_kept", str(error)) from None
     return snapshot, position, result
 
@@ -187,55 +179,3 @@ def _matrix(rows: list[list[float]]) -> np.ndarray:
             409, "items_refused", "the vectors have different lengths; send the same number of values for each item"
         )
     return np.array(rows, dtype=np.float64)
-
-
-@put(_RULES_PATH, responses=_RULE_ERRORS, operation_class=operation("put_rules"), guards=[admin_only])
-async def put_rules(
-    request: StrictRequest, name: RulesName, data: Annotated[RulesRequest, Body()]
-) -> Response[RulesAnswer]:
-    """Keep rules under a name, for the field `rules` of rankings; they may use private columns.
-
-    Once this answers they are stored with the item table; within a second every worker knows them. Needs the bearer
-    token, and a service with --learn or --state.
-    """
-    return await _set_rules(request, name, msgspec.to_builtins(data))
-
-
-@delete(
-    _RULES_PATH,
-    status_code=200,
-    responses=_RULE_ERRORS,
-    operation_class=operation("delete_rules"),
-    guards=[admin_only],
-)
-async def delete_rules(request: StrictRequest, name: RulesName) -> Response[RulesAnswer]:
-    """Remove kept rules. Stored as kept ones are."""
-    _check_stores(service_of(request))
-    _kept_rules(request, name)
-    return await _set_rules(request, name, None)
-
-
-@get(
-    _RULES_PATH, responses=errors(400, 401, 403, 404, 503), operation_class=operation("get_rules"), guards=[admin_only]
-)  # fmt: skip
-async def get_rules(request: StrictRequest, name: RulesName) -> Response[KeptRulesAnswer]:
-    """Return kept rules, and why they are refused if they do not fit the item table any more."""
-    rules = _kept_rules(request, name)
-    service = service_of(request)
-    broken = arms.broken_rules(service.bundles.snapshots, name)
-    return json_response(KeptRulesAnswer(version=service.take(request).version, rules=rules, broken=broken))
-
-
-def _kept_rules(request: StrictRequest, name: str) -> Any:
-    """Return kept rules as they were written. Raises ServiceError (404) if there are none."""
-    rules = service_of(request).take(request).recommender.kept_rules.get(name)
-    if rules is None:
-        raise ServiceError(404, "unknown_rules", "no rules are kept under this name; PUT them first")
-    return rules
-
-
-async def _set_rules(request: StrictRequest, name: str, rules: Any) -> Response[RulesAnswer]:
-    snapshot, position, _ = await _stored(
-        request, lambda bundles: arms.set_rules(bundles, name, rules), "rules_refused"
-    )
-    return json_response(RulesAnswer(version=snapshot.version, log_position=position))

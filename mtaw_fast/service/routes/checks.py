@@ -9,8 +9,9 @@ from typing import Any
 from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.options import options_of
-from mtaw_fast.rules import RuleSet, rule_set_of_text
+from mtaw_fast.rules import Placed, RuleSet, rule_set_of_text
 from mtaw_fast.service.errors import invalid
 from mtaw_fast.service.http.access import has_token
 from mtaw_fast.service.json_codec import encoded
@@ -71,11 +72,13 @@ def check_reasons(options: RankingOptions, sessions: Sequence[Sequence[Any]]) ->
             )
 
 
-def ranking_keywords(request: RankingOptions, snapshot: Snapshot, scope: Any, settings: Settings) -> dict[str, Any]:
+def ranking_keywords(
+    request: RankingOptions, session: str | None, snapshot: Snapshot, scope: Any, settings: Settings
+) -> tuple[dict[str, Any], Placed | None]:
     """Return the keywords of `Recommender.recommend` and `recommend_batch` that a request asks for, and `k`.
 
-    scope: ASGI's, of the request. Pass them through `with_rules` before use. Raises ServiceError on a column that its
-    sender may not read.
+    session: its id, if known. scope: ASGI's, of the request. Pass them through `with_rules` before use. With them comes
+    what the request's placement gives. Raises ServiceError on a column that its sender may not read.
     """
     keywords: dict[str, Any] = {"k": request.k}  # those with their defaults would cost every request microseconds
     for name in _FLAGS_AND_LISTS:
@@ -86,12 +89,16 @@ def ranking_keywords(request: RankingOptions, snapshot: Snapshot, scope: Any, se
             keywords[name] = value
     if request.fields:
         check_fields(request.fields, snapshot, scope, settings)
-    if request.rules is not None:
-        keywords["rules"] = request_rules(request.rules, scope, settings)
+    placed = None
+    if request.placement is not None:
+        placed = snapshot.recommender.catalog.placements.placed(request.placement, request.at, session)
+    rules = request_rules(request.rules, placed, snapshot, scope, settings)
+    if rules is not None:
+        keywords["rules"] = rules
     share = settings.explore_share if request.explore is None else request.explore
     if share:
         keywords |= {"explore": share, "explore_below": settings.explore_below}
-    return keywords
+    return keywords, placed
 
 
 def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings: Settings) -> None:
@@ -110,10 +117,15 @@ def check_fields(fields: Sequence[str], snapshot: Snapshot, scope: Any, settings
 
 @dataclass(frozen=True, slots=True)
 class SentRules:
-    """Rules of a request, as JSON. public_only: whether they may use public columns only."""
+    """Rules of a request, as JSON.
+
+    public_only: whether they may use public columns only. placed: what they may go together with. table: of the items.
+    """
 
     text: str
     public_only: bool
+    placed: Placed | None = None
+    table: ItemTable | None = None
 
     @property
     def cost(self) -> float:
@@ -122,14 +134,22 @@ class SentRules:
 
     def parsed(self) -> RuleSet:
         """Return the rules, checked. It may take milliseconds. Raises UsageError if no catalog could have them."""
-        return rule_set_of_text(self.text, self.public_only)
+        own = rule_set_of_text(self.text, self.public_only)
+        return own if self.placed is None else self.placed.with_own(own, self.table) or own
 
 
-def request_rules(rules: RulesRequest | str | None, scope: Any, settings: Settings) -> SentRules | str | None:
-    """Return the rules of a request, or the name of kept ones. Without the token they may use public columns only."""
-    if not isinstance(rules, RulesRequest):
-        return rules
-    return SentRules(encoded(rules).decode(), not has_token(scope, settings))
+def request_rules(
+    rules: RulesRequest | None, placed: Placed | None, snapshot: Snapshot, scope: Any, settings: Settings
+) -> SentRules | RuleSet | None:
+    """Return the rules of a request: without the token on public columns only; else those of its placement."""
+    if rules is None:
+        return None if placed is None else placed.rules
+    return SentRules(encoded(rules).decode(), not has_token(scope, settings), placed, snapshot.recommender.items)
+
+
+def ranks_fast(rules: SentRules | RuleSet) -> bool:
+    """Return whether rules are parsed, and a ranking with them takes about as long as one without."""
+    return isinstance(rules, RuleSet) and not rules.boosts and not rules.current
 
 
 def with_rules(keywords: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.json_codec import decoded, encoded
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.answers import FoundItems, SimilarAnswer
-from mtaw_fast.service.routes.checks import SentRules, check_fields, check_k, cost_of, request_rules
+from mtaw_fast.service.routes.checks import SentRules, check_fields, check_k, cost_of, ranks_fast, request_rules
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import LONG_LIST
 from mtaw_fast.service.routes.requests import RulesRequest
@@ -42,7 +42,7 @@ By = Literal["vectors", "sessions"]
 class SimilarQuery:
     """The ids in a query string, as text. allow: None if there is none. session: the session's id, if there is one.
 
-    fields: columns of the item table. rules: JSON, or the name of kept ones.
+    fields: columns of the item table. rules: as JSON.
     """
 
     item: str
@@ -51,6 +51,7 @@ class SimilarQuery:
     session: str | None = None
     fields: list[str] = field(default_factory=list)
     rules: str | None = None
+    placement: str | None = None
 
     @classmethod
     def of(cls, query: bytes) -> SimilarQuery:
@@ -63,6 +64,7 @@ class SimilarQuery:
             one_of(values, "item"), values.get("exclude", []), values.get("allow"),
             (one_of(values, "session_id") or None) if "session_id" in values else None, values.get("fields", []),
             one_of(values, "rules") if "rules" in values else None,
+            one_of(values, "placement") if "placement" in values else None,
         )  # fmt: skip
 
 
@@ -92,9 +94,7 @@ def one_of(values: dict[str, list[str]], name: str) -> str:
     return texts[0]
 
 
-def similar(
-    snapshot: Snapshot, query: SimilarQuery, k: int, by: By, rules: RuleSet | str | None = None
-) -> SimilarAnswer:
+def similar(snapshot: Snapshot, query: SimilarQuery, k: int, by: By, rules: RuleSet | None = None) -> SimilarAnswer:
     """Return the items most similar to one. rules: those of `request_rules`.
 
     Raises ServiceError if the item is unknown, or `by` needs a missing memory.
@@ -155,17 +155,21 @@ async def similar_items(
         list[str] | None, Parameter(description="A column of the item table to report; may be repeated.")
     ] = None,
     rules: Annotated[  # noqa: ARG001
-        str | None, Parameter(description="The name of kept rules, or rules as JSON.")
+        str | None, Parameter(description="Rules as JSON.")
+    ] = None,
+    placement: Annotated[  # noqa: ARG001
+        str | None, Parameter(description="Where the list will stand: its rules apply.")
     ] = None,
 ) -> Response[SimilarAnswer]:
     """Return the items most similar to one."""
     service = service_of(request)
     check_k(k, service.settings.limits)
     query = SimilarQuery.of(request.scope["query_string"])
-    sent_rules: RulesRequest | str | None = query.rules
-    if isinstance(sent_rules, str) and sent_rules.lstrip().startswith("{"):
-        sent_rules = decoded(sent_rules.encode(), RulesRequest)
-    rule_set = request_rules(sent_rules, request.scope, service.settings)
+    sent_rules = None if query.rules is None else decoded(query.rules.encode(), RulesRequest)
+    snapshot, placed = service.take(request, query.session), None
+    if query.placement is not None:
+        placed = snapshot.recommender.catalog.placements.placed(query.placement, None, query.session)
+    rule_set = request_rules(sent_rules, placed, snapshot, request.scope, service.settings)
 
     def work(*_: Any) -> tuple[Snapshot, SimilarAnswer]:
         snapshot = service.take(request, query.session)
@@ -174,13 +178,17 @@ async def similar_items(
         return snapshot, similar(snapshot, query, k, by, parsed)
 
     n_ids, n_items = len(query.exclude) + len(query.allow or ()), service.reloader.snapshot.recommender.n_items
-    if rule_set is not None or n_ids > LONG_LIST:
+    if (rule_set is not None and not ranks_fast(rule_set)) or n_ids > LONG_LIST:
         lists = {"fields": query.fields, "exclude": query.exclude, "allow": query.allow or ()}
         cost = cost_of({"k": k, "rules": rule_set, **lists}, n_items, 0)
         snapshot, answer = await service.queue.run_in_thread(work, cost)
     else:
         snapshot, answer = await service.queue.run(work)
-    service.recorder.record(snapshot, "similar", query.session, answer.recommendation, answer.items, rules=sent_rules)
+    if placed is not None:
+        service.metrics.count_placed(placed)
+    service.recorder.record(
+        snapshot, "similar", query.session, answer.recommendation, answer.items, rules=sent_rules, placed=placed
+    )
     return json_response(answer)
 
 

@@ -23,7 +23,7 @@ from mtaw_fast.service.settings import Limits
 
 _NEED_TOKEN = (
     "reload", "compact", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items",
-    "put_rules", "get_rules", "delete_rules", "refusals",
+    "put_placement", "get_placement", "get_placements", "delete_placement", "refusals",
 )  # fmt: skip
 _MAY_HAVE_TOKEN = ("events", "click")
 VERSION_HEADER = "X-Bundle-Version"
@@ -80,6 +80,13 @@ _RULES = {
     "limit": {"per": "brand", "most": 2},
     "pin": {"sku-1": 3},
 }
+_PLACEMENT = {
+    "sets": [
+        {"name": "sale", "rules": {"boost": {"when": "sale", "by": 1}}, "from": "2026-12-20", "until": "2026-12-27"},
+        {"name": "plain", "rules": _RULES},
+    ]
+}
+_REVISION = {"number": 1, "time": 1764150000000, "content": _PLACEMENT}
 
 # operation: (tag, example of a request, example of an answer)
 _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
@@ -122,9 +129,10 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     ),
     "put_items": ("items", _TABLE, _TABLE_ANSWER),
     "patch_items": ("items", {"items": [{"id": "sku-9", "price": 49.9}]}, _TABLE_ANSWER | {"rows": 1, "known": 1}),
-    "put_rules": ("items", _RULES, {"version": _VERSION, "log_position": "0000000000-000000000113"}),
-    "get_rules": ("items", None, {"version": _VERSION, "rules": _RULES}),
-    "delete_rules": ("items", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
+    "put_placement": ("placements", _PLACEMENT, {"version": _VERSION, "log_position": "0000000000-000000000113"}),
+    "get_placement": ("placements", None, {"version": _VERSION, "revisions": [_REVISION]}),
+    "get_placements": ("placements", None, {"version": _VERSION, "placements": {"cart": _REVISION}, "broken": {}}),
+    "delete_placement": ("placements", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),
     "feedback": (
         "feedback",
         {"recommendation": EXAMPLE, "shown": ["sku-2", "sku-9"], "clicked": ["sku-2"]},

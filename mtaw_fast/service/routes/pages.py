@@ -21,7 +21,10 @@ from mtaw_fast.service.http.responses import JSON
 from mtaw_fast.service.routes.items import one_of, query_values
 from mtaw_fast.service.state import Service, service_of
 
-_OPTIONS = ("metric", "control", "shares", "planned", "alpha", "power", "effect", "since", "until", "window")
+_OPTIONS = (
+    "metric", "control", "shares", "planned", "alpha", "power", "effect", "since", "until", "window", "placement",
+    "arms",
+)  # fmt: skip
 _FRESH = 30.0  # seconds that a result is kept
 _MAX_KEPT = 16
 _PATIENCE = 300.0  # seconds for reading the log

@@ -8,12 +8,13 @@ from time import perf_counter
 from typing import Any
 
 from mtaw_fast.ranking.answer import Recommendations
+from mtaw_fast.rules import Placed
 from mtaw_fast.service.bundles import Reloader
 from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.request_queue import BatchedWork
 from mtaw_fast.service.routes.answers import ReasonAnswer, Timings
-from mtaw_fast.service.routes.checks import check_clicks, cost_of, with_rules
+from mtaw_fast.service.routes.checks import check_clicks, cost_of, ranks_fast, with_rules
 from mtaw_fast.service.routes.requests import BatchRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import Service
@@ -27,7 +28,10 @@ _CHUNK = 32  # sessions of a batch between two checks of the deadline
 
 @dataclass(slots=True)  # not frozen, as below: one of that kind takes three times as long to make
 class Question:
-    """A session to rank. session: its id, if known. keywords: see `ranking_keywords`. timings: to be reported."""
+    """A session to rank.
+
+    session: its id, if known. keywords, placed: see `ranking_keywords`. timings: whether they are reported.
+    """
 
     reloader: Reloader
     session: str | None
@@ -35,6 +39,7 @@ class Question:
     types: Sequence[str | None] | None
     keywords: dict[str, Any]
     timings: bool
+    placed: Placed | None
 
     @property
     def is_long(self) -> bool:
@@ -44,7 +49,7 @@ class Question:
             len(asked) > 1  # than k
             and (
                 "reasons" in asked
-                or "rules" in asked
+                or ("rules" in asked and not ranks_fast(asked["rules"]))
                 or "allow" in asked
                 or len(asked.get("exclude", ())) > LONG_LIST
                 or asked["k"] * len(asked.get("fields", ())) > _MANY_VALUES
@@ -103,7 +108,7 @@ def _counted(service: Service, scope: Any, question: Question, ranked: Ranked) -
     service.name_version(scope, ranked.snapshot.version)
     if ranked.waited is not None and ranked.out.timings is not None:
         service.metrics.stages(ranked.waited, ranked.out.timings)
-    count_ranking(service.metrics, ranked.snapshot.version, question.clicks, ranked.out)
+    count_ranking(service.metrics, ranked.snapshot.version, question.clicks, ranked.out, question.placed)
     return ranked
 
 
@@ -156,13 +161,17 @@ def rank_batch(
     return rankings
 
 
-def count_ranking(metrics: Metrics, version: str, clicks: Sequence[Any], ranking: Recommendations) -> None:
+def count_ranking(
+    metrics: Metrics, version: str, clicks: Sequence[Any], ranking: Recommendations, placed: Placed | None
+) -> None:
     """Count a ranked session and its unknown clicks, on the event loop only: a worker's counters have no lock."""
     metrics.ranked(len(clicks), len(ranking.unknown))
     metrics.count_by_version(version, "answers")
     if ranking.fallback:
         metrics.add("mtaw_fallback_answers_total")
         metrics.count_by_version(version, "fallback")
+    if placed is not None:
+        metrics.count_placed(placed)
 
 
 def answer_fields(snapshot: Snapshot, out: Recommendations, session: str | None) -> dict[str, Any]:

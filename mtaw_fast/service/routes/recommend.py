@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from litestar import Response, get, post
@@ -52,23 +52,23 @@ def _asked(service: Service, scope: Any, body: bytes) -> tuple[RecommendRequest,
     data = decoded(body, RecommendRequest)
     check_limits(data, (data.session,), service.settings.limits)
     reloader = service.bundles.of(data.session_id)
-    keywords = ranking_keywords(data, reloader.snapshot, scope, service.settings)
-    return data, Question(reloader, data.session_id, data.session, data.types, keywords, data.timings)
+    keywords, placed = ranking_keywords(data, data.session_id, reloader.snapshot, scope, service.settings)
+    return data, Question(reloader, data.session_id, data.session, data.types, keywords, data.timings, placed)
 
 
-def _answer(service: Service, data: RecommendRequest, ranked: Ranked) -> bytes:
-    return encoded(RecommendAnswer(**_noted(service, ranked, "recommend", data, data.session_id, data.session)))
+def _answer(service: Service, data: RecommendRequest, question: Question, ranked: Ranked) -> bytes:
+    return encoded(RecommendAnswer(**_noted(service, ranked, "recommend", data, question)))
 
 
 def _recommend_now(service: Service, scope: Any, body: bytes) -> bytes | None:
     scope[_ASKED] = data, question = _asked(service, scope, body)
     ranked = rank_now(service, scope, question)
-    return None if ranked is None else _answer(service, data, ranked)
+    return None if ranked is None else _answer(service, data, question, ranked)
 
 
 async def _recommend(service: Service, scope: Any, body: bytes) -> bytes:
     data, question = scope.get(_ASKED) or _asked(service, scope, body)
-    return _answer(service, data, await rank(service, scope, question))
+    return _answer(service, data, question, await rank(service, scope, question))
 
 
 DIRECT = {b"/v1/recommend": Direct(_recommend_now, _recommend)}
@@ -80,15 +80,16 @@ def _noted(
     ranked: Ranked,
     route: str,
     data: RecommendRequest | ClickRequest,
-    session: str | None,
-    clicks: Sequence[Any],
+    question: Question,
 ) -> dict[str, Any]:
-    """Return the fields of the answer, after the ranking is watched and recorded. session: its id, if known."""
-    snapshot, out = ranked.snapshot, ranked.out
-    service.watch.ranked(snapshot, session, clicks, out.items)
+    """Return the fields of the answer, after the ranking is watched and recorded."""
+    snapshot, out, session = ranked.snapshot, ranked.out, question.session
+    service.watch.ranked(snapshot, session, question.clicks, out.items)
     answer = ranked.answer(data.timings)
     if service.feedback is not None:
-        service.recorder.record(snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules)
+        service.recorder.record(
+            snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules, question.placed
+        )
     return answer
 
 
@@ -103,7 +104,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     service = service_of(request)
     check_limits(data, data.sessions, service.settings.limits)
     snapshot = service.take(request, data.session_id)
-    keywords = ranking_keywords(data, snapshot, request.scope, service.settings)
+    keywords, placed = ranking_keywords(data, data.session_id, snapshot, request.scope, service.settings)
 
     def work(_: float, check_deadline: Callable[[], None]) -> tuple[list[Recommendations], list[Answer], bytes]:
         check_batch(data, snapshot)
@@ -115,9 +116,9 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     cost = cost_of(keywords, snapshot.recommender.n_items, clicks, sessions)
     rankings, answers, body = await service.queue.run_in_thread(work, cost)
     for session, ranking, answer in zip(data.sessions, rankings, answers, strict=True):
-        count_ranking(service.metrics, snapshot.version, session, ranking)
+        count_ranking(service.metrics, snapshot.version, session, ranking, placed)
         service.recorder.record(
-            snapshot, "batch", data.session_id, answer.recommendation, answer.items, answer.fallback, data.rules
+            snapshot, "batch", data.session_id, answer.recommendation, answer.items, answer.fallback, data.rules, placed
         )
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
@@ -142,8 +143,8 @@ async def click(
     check_limits(data, (data.items,), service.settings.limits)
     reloader = service.bundles.of(session_id)
     snapshot = reloader.snapshot
-    keywords = ranking_keywords(data, snapshot, request.scope, service.settings)
-    if "rules" not in keywords:
+    keywords, placed = ranking_keywords(data, session_id, snapshot, request.scope, service.settings)
+    if data.rules is None:
         check_keywords(snapshot, keywords)
     else:
         keywords = await service.queue.run_in_thread(
@@ -162,8 +163,9 @@ async def click(
     clicks, types = await service.sessions.click(session_id, data.items, data.types)
     if data.context is not None:
         await service.sessions.context(session_id, data.context)
-    ranked = await rank(service, request.scope, Question(reloader, session_id, clicks, types, keywords, data.timings))
-    answer = _noted(service, ranked, "click", data, session_id, clicks)
+    question = Question(reloader, session_id, clicks, types, keywords, data.timings, placed)
+    ranked = await rank(service, request.scope, question)
+    answer = _noted(service, ranked, "click", data, question)
     # Only those of this request: each one before it named its own.
     if ranked.out.unknown:
         unknown = set(ranked.out.unknown)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from mtaw_fast.data.context import MAX_CHARACTERS, MAX_COLUMNS
 from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
+from mtaw_fast.rules.placement import MAX_SETS, NAME
 from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
 
 # Ids are bounded while they are decoded. Python hashes an integer modulo 2**61 - 1: without the bound, a client could
@@ -38,8 +39,8 @@ Recommendation = Annotated[
 SessionId = Annotated[
     Name | None,
     Meta(
-        description="The session's id: deleting it deletes feedback on the ranking. If several bundles are served, it "
-        "decides which one answers."
+        description="The session's id: deleting it deletes feedback on the ranking. It decides which of several "
+        "bundles answers, and which of rule sets that share the sessions applies."
     ),
 ]
 
@@ -74,10 +75,32 @@ class RulesRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     ] = None
 
 
-Rules = Annotated[
-    RulesRequest | Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)] | None,
-    Meta(description="Rules, or the name of kept ones."),
-]
+PlacementName = Annotated[str, Meta(pattern=f"^{NAME}$", examples=["cart"])]
+_Moment = Annotated[str | WholeNumber | None, Meta(description="ISO-8601 or Unix milliseconds; null: no bound.")]
+
+
+class RuleSetRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Rules of a placement, in a window of time and for a share of the sessions."""
+
+    rules: RulesRequest
+    name: Annotated[PlacementName | None, Meta(description="In feedback and tests; null: set-1, ..")] = None
+    begin: _Moment = field(name="from", default=None)
+    until: _Moment = None
+    share: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="Of the sessions, by their id; null: those that are left."),
+    ] = None
+
+
+class PlacementRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """The rule sets of a placement, or the revision to put back."""
+
+    sets: Annotated[
+        Annotated[list[RuleSetRequest], Meta(max_length=MAX_SETS)] | None,
+        Meta(description="The first whose window is open gets the sessions without another one's share."),
+    ] = None
+    together: Annotated[bool, Meta(description="Apply them also to requests that bring rules.")] = False
+    undo_to: Annotated[WholeNumber | None, Meta(description="Instead: the number of an earlier revision.")] = None
 
 
 class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -98,7 +121,11 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
         list[Name],
         Meta(description="Columns of the item table to report; public ones without the token.", max_length=MAX_FIELDS),
     ] = []
-    rules: Rules = None
+    rules: RulesRequest | None = None
+    placement: Annotated[
+        PlacementName | None,
+        Meta(description="Where the list will stand: its rules apply; of an unknown one, default."),
+    ] = None
     explore: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(description="Share of the list for items that were seldom shown; null: the service's."),

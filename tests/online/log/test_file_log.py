@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.errors import DataError, LearnError
+from mtaw_fast.items.placements import Revision
 from mtaw_fast.online.log.checked_events import checked_click
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import (
@@ -22,8 +23,8 @@ from mtaw_fast.online.log.events import (
     Event,
     Forget,
     HideItems,
-    KeepRules,
     RemoveItems,
+    SetPlacement,
     ShowItems,
     TablePart,
 )
@@ -46,8 +47,9 @@ EVERY_KIND: list[Event] = [
     HideItems(("a",), 13),
     ShowItems(("a",), 14),
     TablePart("t", 1, 3, b"\0\xff", 15),
-    KeepRules("r", {"filter": "x < 1"}, 16),
-    KeepRules("r", None, 17),
+    SetPlacement("cart", {"sets": []}, 16),
+    SetPlacement("cart", None, 17),
+    SetPlacement("cart", None, 18, (Revision(1, 16, {"sets": []}),)),
 ]
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from mtaw_fast.rules import RuleSet
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.ranking_ids import EXAMPLE
 from mtaw_fast.service.routes.checks import SentRules, check_reasons, cost_of
@@ -127,4 +128,4 @@ def test_cost_grows_with_what_is_asked_for() -> None:
     assert cost_of(fine, 1_000_000, 3) > 10 * usual
     assert cost_of(fine, 3000, 3 * 256, 256) == pytest.approx(256 * usual)
     assert cost_of(fine | {"k": 500, "reasons": True}, 3000, 20) > 30 * usual
-    assert cost_of(fine | {"rules": "kept"}, 3000, 3) == usual
+    assert cost_of(fine | {"rules": RuleSet.of({"pin": {"a": 1}})}, 3000, 3) == usual

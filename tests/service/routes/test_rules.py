@@ -1,4 +1,4 @@
-"""Rules over HTTP: the answers are the Recommender's, private columns stay private, kept rules reach every worker."""
+"""Rules over HTTP: the answers are the Recommender's, private columns stay private, placements reach every worker."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_route_that_ranks(service: Running, rec: Recommender) -> None:
     [
         ({"limit": {"per": "margin", "most": 1}}, "no public column 'margin'"),
         ({"filter": "x" * 100_000}, "length <= 4096"),
-        ("nothing", "no rules are kept under the name 'nothing'"),
+        ("nothing", "Expected `object"),
     ],
 )
 def test_wrong_rules_are_one_line(service: Running, rules: Any, part: str) -> None:
@@ -90,34 +90,81 @@ def test_the_token_opens_private_columns(service: Running, rec: Recommender) -> 
         assert "no public column 'margin'" in refused(ask(service, rules, headers))
 
 
-def test_kept_rules(service: Running, rec: Recommender) -> None:
-    def everywhere(status: int) -> None:
+def put(service: Running, name: str, body: Any) -> Reply:
+    return admin(service, "PUT", f"/admin/placements/{name}", body)
+
+
+def test_placements(service: Running, rec: Recommender) -> None:
+    def at(name: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
+        body = {"session": SESSION, "k": 9, "placement": name, **more}
+        return service.ask("POST", "/v1/recommend", body, headers)
+
+    def everywhere(expected: Any) -> None:
         """Wait until both workers answer so: the kernel draws one for each connection."""
-        eventually(lambda: all(ask(service, "summer").status == status for _ in range(24)))
+        eventually(lambda: all(at("cart").json.get("items") == expected for _ in range(24)))
 
-    rules = {"filter": "margin > 3"}
-    assert refused(admin(service, "GET", "/admin/rules/summer"), 404)
-    assert service.ask("PUT", "/admin/rules/summer", rules).status == 401
-    assert "no column 'margins'" in refused(
-        admin(service, "PUT", "/admin/rules/summer", {"filter": "margins > 3"}), 409
+    rules, path = {"filter": "margin > 3"}, "/admin/placements/cart"
+    content = {"sets": [{"name": "rich", "rules": rules, "from": "2026-01-01"}]}
+    plain = rec.recommend(SESSION, 9)
+    assert refused(admin(service, "GET", path), 404)
+    assert service.ask("PUT", path, content).status == 401
+    wrong = {"sets": [{"rules": {"filter": "margins > 3"}}]}
+    assert "placement 'cart', set 'set-1': filter: the items have no column 'margins'" in refused(
+        put(service, "cart", wrong), 409
     )
-    good(admin(service, "PUT", "/admin/rules/summer", rules))
-    everywhere(200)
-    same(good(ask(service, "summer")), rec.recommend(SESSION, 9, rules=rules))
-    answer = good(admin(service, "GET", "/admin/rules/summer"))
-    assert answer["rules"] == rules
-    assert "broken" not in answer
+    for body in ({}, {**content, "undo_to": 1}):
+        assert "send either `sets` or `undo_to`" in refused(put(service, "cart", body))
+    assert "at `$.sets[0].share`" in refused(put(service, "cart", {"sets": [{"rules": rules, "share": 2}]}))
+    same(good(at("cart")), plain)
+    good(put(service, "cart", content))
+    expected = rec.recommend(SESSION, 9, rules=rules)
+    everywhere(expected.items)
+    same(good(at("cart")), expected)
+    same(good(at("cart", at=1_700_000_000_000)), plain)
+    same(good(at("cart", rules=RULES)), rec.recommend(SESSION, 9, rules=RULES))
+    similar = good(service.ask("GET", "/v1/similar?item=sku-12&k=9&placement=cart"))
+    assert similar["items"] == rec.similar_items("sku-12", 9, rules=rules).items
+    body = {"sessions": [SESSION, []], "k": 9, "placement": "cart"}
+    batch = good(service.ask("POST", "/v1/recommend/batch", body))
+    for answer, out in zip(batch["answers"], rec.recommend_batch([SESSION, []], 9, rules=rules), strict=True):
+        same(answer, out)
+    assert "mtaw_unknown_placements_total 0" not in service.ask("GET", "/metrics").body.decode()
+    assert 'mtaw_placement_answers_total{placement="cart"}' in service.ask("GET", "/metrics").body.decode()
 
+    good(put(service, "cart", {"sets": []}))
+    everywhere(plain.items)
+    good(put(service, "cart", {"undo_to": 1}))
+    everywhere(expected.items)
+    revisions = good(admin(service, "GET", path))["revisions"]
+    assert [(revision["number"], revision["content"]) for revision in revisions] == [
+        (1, content), (2, {"sets": []}), (3, content),
+    ]  # fmt: skip
+    listed = good(admin(service, "GET", "/admin/placements"))
+    assert listed["placements"] == {"cart": revisions[-1]}
+    assert "no revision 9 any more; there are: 1, 2, 3" in refused(put(service, "cart", {"undo_to": 9}), 409)
+
+
+def test_placements_whose_columns_go(service: Running) -> None:
+    def answers(status: int) -> bool:
+        return all(ask(service, None, placement="rich").status == status for _ in range(24))
+
+    path = "/admin/placements/rich"
+    good(put(service, "rich", {"sets": [{"rules": {"filter": "margin > 3"}}], "together": True}))
+    eventually(lambda: answers(200))
     without = [{key: value for key, value in row.items() if key != "margin"} for row in TABLE]
     changed = good(admin(service, "PUT", "/admin/items", {"items": without, "public": ["brand"]}))
-    assert any("rules 'summer': filter" in note and "'margin'" in note for note in changed["notes"])
-    everywhere(400)
-    assert "rules 'summer': filter: the items have no column 'margin'" in refused(ask(service, "summer", WITH_TOKEN))
-    for path, body in (("/v1/recommend", {"session": SESSION}), ("/v1/recommend/batch", {"sessions": [SESSION]})):
-        assert "margin" not in refused(service.ask("POST", path, {**body, "rules": "summer"}))
-    assert "margin" not in refused(service.ask("GET", "/v1/similar?item=sku-11&rules=summer"))
-    assert "margin" in good(admin(service, "GET", "/admin/rules/summer"))["broken"]
+    assert any("placement 'rich', set 'set-1': filter" in note and "'margin'" in note for note in changed["notes"])
+    eventually(lambda: answers(400))
+    reason = "placement 'rich', set 'set-1': filter: the items have no column 'margin'"
+    assert reason in refused(ask(service, None, WITH_TOKEN, placement="rich"))
+    for rules in (None, {"filter": 'brand == "own"'}):
+        for route, body in (("recommend", {"session": SESSION}), ("recommend/batch", {"sessions": [SESSION]})):
+            reply = service.ask("POST", f"/v1/{route}", {**body, "placement": "rich", "rules": rules})
+            assert "margin" not in refused(reply)
+    assert "margin" not in refused(service.ask("GET", "/v1/similar?item=sku-11&placement=rich"))
+    assert reason in good(admin(service, "GET", path))["broken"]
+    assert reason in good(admin(service, "GET", "/admin/placements"))["broken"]["rich"]
     good(admin(service, "PUT", "/admin/items", {"items": TABLE, "public": ["brand"]}))
-    everywhere(200)
-    good(admin(service, "DELETE", "/admin/rules/summer"))
-    everywhere(400)
+    eventually(lambda: answers(200))
+    good(admin(service, "DELETE", path))
+    assert refused(admin(service, "GET", path), 404)

@@ -12,6 +12,7 @@ import numpy as np
 from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.items import ContentVectors, ItemFrame, ItemTable
 from mtaw_fast.items.content_features import ContentFeatures
+from mtaw_fast.items.placements import Revision
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.storage.tensor_file import map_tensors
 from tests.support.ranking.timed_model import END, HOUR, N
@@ -48,7 +49,7 @@ def shop_model() -> Model:
     table = ItemTable(0).replaced(frame, rows, N, PUBLIC, "in_stock")
     table = replace(
         table, hidden=frozenset([ids[HIDDEN], "hidden-sku"]), made=END - 98_765, changed=END - 43_210,
-        rules={"secret-rule": {"boost": [{"where": "price > 1200.25", "by": 3.21}]}},
+        placements={"secret-place": (Revision(1, END, {"sets": [{"rules": {"boost": []}, "name": "secret-set"}]}),)},
     )  # fmt: skip
     features = ContentFeatures.of(table, np.arange(N))
     weights = np.random.default_rng(0).normal(size=(features.count + 1, plain.config.model.embedding_dim))

@@ -112,7 +112,7 @@ function show(result) {
 async function ask(event) {
   event?.preventDefault();
   const values = { metric: find("metric").value, planned: find("planned").value, effect: `${find("effect").value}%`, since: find("since").value.trim(),
-                   control: find("control").value.trim() };
+                   control: find("control").value.trim(), placement: find("placement").value.trim(), arms: find("arms-are").value };
   const token = find("token").value.trim();
   sessionStorage.setItem("mtaw-token", token);
   find("notice").textContent = "Reading the log ..";

@@ -1,0 +1,65 @@
+"""`mtaw-fast placements`: the rule sets by placement that services keep, with their history."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import add_command, json_in, print_json
+from mtaw_fast.cli.items import add_keeping, kept_by
+from mtaw_fast.data.moments import text_of
+from mtaw_fast.errors import UsageError
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    example = "mtaw-fast placements shop.bundle cart --state shop.state --set cart.json"
+    parser = add_command(commands, "placements", run, example)
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="one placement, with its history (default: all)")
+    changing = parser.add_mutually_exclusive_group()
+    changing.add_argument(
+        "--set", metavar="FILE", help="set its rules: JSON, or a file of it (docs/how-to/placements.md)"
+    )
+    changing.add_argument("--undo", type=int, metavar="N", help="put revision N back")
+    changing.add_argument("--remove", action="store_true", help="remove it with its history")
+    add_keeping(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """List the placements of services, or set the rules of one; the services follow within a second."""
+    name = arguments.name
+    changes = arguments.remove or arguments.undo is not None or arguments.set is not None
+    if changes and (name is None or arguments.state is arguments.learn is None):
+        raise UsageError("name the placement to change, and with --state or --learn the services that keep it")
+    with kept_by(arguments) as recommender:
+        if arguments.remove:
+            recommender.set_placement(name, None)
+        elif arguments.undo is not None:
+            recommender.undo_placement(name, arguments.undo)
+        elif arguments.set is not None:
+            recommender.set_placement(name, json_in("--set", arguments.set))
+        kept, broken = recommender.placements, recommender.broken_placements
+    if name is not None:
+        if name not in kept and not arguments.remove:
+            raise UsageError(f"there is no placement {name!r}; there are: {', '.join(sorted(kept)) or 'none'}")
+        kept = {name: kept.get(name, ())}
+    else:
+        kept = {each: revisions[-1:] for each, revisions in sorted(kept.items())}
+    if arguments.json:
+        shown = {each: [one._asdict() for one in revisions] for each, revisions in kept.items()}
+        print_json({"placements": shown, "broken": broken})
+        return
+    for each, revisions in kept.items():
+        for one in revisions:
+            sets = ", ".join(_text(number, entry) for number, entry in enumerate(one.content["sets"], start=1))
+            print(f"{each} {one.number}  {text_of(one.time)}  {sets or 'no rules'}")
+        if each in broken:
+            print(f"broken: {broken[each]}")
+
+
+def _text(number: int, entry: Any) -> str:
+    bounds = [f"{key} {entry[key]}" for key in ("from", "until", "share") if entry.get(key) is not None]
+    return " ".join([entry.get("name", f"set-{number}"), *bounds])
