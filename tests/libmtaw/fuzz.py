@@ -20,7 +20,7 @@ from tests.libmtaw.test_answers import KINDS, saved
 from tests.native.builds import CLANG, SANITIZERS, SERVING, CannotBuildError, build, command_of, sanitized
 
 PROGRAM = Path(__file__).with_name("damaged.cpp")
-PARTS = (*SERVING, "bundle", "rules", "text", "libmtaw")
+PARTS = (*SERVING, "bundle", "records", "rules", "text", "libmtaw")
 _TOGETHER = 100
 
 

@@ -16,6 +16,7 @@ from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.rules import RuleSet
+from mtaw_fast.rules.placement import NAME
 from mtaw_fast.service.errors import ServiceError, invalid
 from mtaw_fast.service.http.bodies import StrictRequest
 from mtaw_fast.service.http.responses import JSON, json_response
@@ -158,7 +159,7 @@ async def similar_items(
         str | None, Parameter(description="Rules as JSON.")
     ] = None,
     placement: Annotated[  # noqa: ARG001
-        str | None, Parameter(description="Where the list will stand: its rules apply.")
+        str | None, Parameter(description="Where the list will stand: its rules apply.", pattern=f"^{NAME}$")
     ] = None,
 ) -> Response[SimilarAnswer]:
     """Return the items most similar to one."""

@@ -230,7 +230,7 @@ def _version_header() -> OpenAPIHeader:
     )
 
 
-_LIMITS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+_LIMITS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties", "pattern")
 _RANKING_REQUESTS = ("RecommendRequest", "BatchRequest", "ClickRequest")
 _QUERY_IDS = ("item", "exclude", "allow", "session_id", "search")
 
