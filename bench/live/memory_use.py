@@ -11,7 +11,6 @@ import shutil
 import time
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,10 +45,10 @@ def log_events(shop: Shop, n_events: int, folder: Path, step: int) -> None:
     One more click, an hour later, ends their sessions.
     """
     clicks = stream(shop.later, n_events, step=step).clicks("visitor-", ids=True)
-    clicks.append(replace(clicks[-1], session="latest", id=None, time=clicks[-1].time + _HOUR))
+    clicks.append(clicks[-1]._replace(session="latest", id=None, time=clicks[-1].time + _HOUR))
     log = FileLog(folder)
     for portion in portions(clicks, _PORTION):
-        log.append([replace(click, arrived=click.time) for click in portion])
+        log.append([click._replace(arrived=click.time) for click in portion])
     log.close()
 
 

@@ -391,6 +391,6 @@ def _training_of(manifest: Mapping[str, Any]) -> str:
 def _stamped(event: Event, now: int) -> Event:
     """Return the event with a time of at most `now`; a click arrives now."""
     if isinstance(event, Click):
-        return replace(event, time=min(event.time, now), arrived=now)
+        return event._replace(time=min(event.time, now), arrived=now)
     # A change of the item table keeps its time: it must be later than the table that it changes.
     return replace(event, time=now) if event.time > now and not isinstance(event, TablePart) else event

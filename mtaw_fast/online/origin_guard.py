@@ -12,7 +12,6 @@ import ipaddress
 import secrets
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import DAY_MS, LearningLimits
@@ -101,7 +100,7 @@ class OriginGuard:
         shares, day = usual([click.item for click in clicks])
         day *= min((now - header[_BEGIN] + _HOUR_MS) / DAY_MS, 1.0)  # a burst has not the whole day's allowance
         return [
-            click if rule is None else replace(click, refused=rule)
+            click if rule is None else click._replace(refused=rule)
             for click, rule in (
                 (click, self._rule(origin, cells, click, share, day, now))
                 for click, share in zip(clicks, shares, strict=True)

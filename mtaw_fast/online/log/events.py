@@ -17,7 +17,8 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from json.encoder import encode_basestring
+from typing import Any, ClassVar, NamedTuple
 
 from mtaw_fast.items.placements import Revision
 from mtaw_fast.system import host
@@ -25,11 +26,11 @@ from mtaw_fast.system import host
 MAX_TEXT_LENGTH = 512  # characters of an id
 INT64 = 2**63  # from here on an integer takes more than 64 bits
 _HUGE = 2.0**128  # a vector is stored as float32, which ends here
+_ENCODER, _DECODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False), json.JSONDecoder()
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Click:
+class Click(NamedTuple):
     """One click of one session.
 
     session: its id, chosen by the client. item: an external id; an unknown item enters the catalog. time: in Unix
@@ -51,20 +52,22 @@ class Click:
 
     def line(self) -> bytes:
         """Return the event as one line of JSON, without a newline."""
-        value: dict[str, Any] = {"session": self.session, "item": self.item, "time": self.time}
+        quoted = encode_basestring  # a third of the time that an encoder takes
+        item = quoted(self.item) if isinstance(self.item, str) else self.item
+        text = f'{{"session":{quoted(self.session)},"item":{item},"time":{self.time}'
         if self.type is not None:
-            value["type"] = self.type
+            text += f',"type":{quoted(self.type)}'
         if self.id is not None:
-            value["id"] = self.id
+            text += f',"id":{quoted(self.id)}'
         if self.arrived is not None:
-            value["arrived"] = self.arrived
+            text += f',"arrived":{self.arrived}'
         if self.context:
-            value["context"] = dict(self.context)
+            text += f',"context":{_ENCODER.encode(dict(self.context))}'
         if self.trusted:
-            value["trusted"] = True
+            text += ',"trusted":true'
         if self.refused is not None:
-            value["refused"] = self.refused
-        return _encoded(value)
+            text += f',"refused":{quoted(self.refused)}'
+        return f"{text}}}".encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +193,19 @@ def parse(line: bytes) -> Event | None:
     Raises ValueError, KeyError or TypeError if the line is not an event.
     """
     try:
-        value = json.loads(line)
+        text = line.decode("utf-8", "surrogatepass")
+        value, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            raise ValueError("something follows the event")
     except RecursionError:
         raise ValueError("its nesting is too deep") from None
     if not isinstance(value, dict) or type(value["time"]) is not int or not EARLIEST <= value["time"] <= LATEST:
         raise ValueError("it is not an event with a time")
     time = value["time"]
     if "session" in value:
-        session, item = _is_text(value["session"], "session"), _are_items([value["item"]], "item")[0]
+        session, item = _is_text(value["session"], "session"), value["item"]
+        if type(item) is not str and not (type(item) is int and -INT64 <= item < INT64):
+            raise ValueError("its item is not an item id")
         kind, identity = value.get("type"), value.get("id")
         if kind is not None:
             _is_text(kind, "type")
@@ -290,4 +298,4 @@ def _rows(value: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
 
 
 def _encoded(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -184,7 +184,7 @@ class SessionTracker:
         if session.clicks >= limits.session_clicks and not click.trusted:
             return "session_full"
         session.clicks += 1
-        learned = click if time == click.time else replace(click, time=time)
+        learned = click if time == click.time else click._replace(time=time)
         batch.add(session.handle, learned, clock.now if click.arrived is None else clock.arrival)
         return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +116,7 @@ def test_items_whose_sessions_are_forgotten_leave_room_for_others_also_after_a_c
 
 def test_clicks_of_a_trusted_sender_bring_items_at_once_up_to_the_capacity() -> None:
     limits = LearningLimits(new_items=64)
-    trusted = [replace(event, trusted=True) for event in junk(100) if isinstance(event, Click)]
+    trusted = [event._replace(trusted=True) for event in junk(100) if isinstance(event, Click)]
     assert len(state_of(trusted, limits=limits).event_processor.items.new_items) == 60
     assert len(state_of(junk(100), limits=limits).event_processor.items.new_items) == limits.new_floor
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,7 +19,7 @@ NOON = 1_764_150_000_000
 
 def arriving(click: Click) -> Click:
     """Return a click that arrives at its own time."""
-    return replace(click, arrived=click.time)
+    return click._replace(arrived=click.time)
 
 
 class Admitted(NamedTuple):
@@ -115,7 +114,7 @@ def test_old_times_set_no_clock_back(old: int) -> None:
     assert tracker.refused == {}
     assert tracker.clock.now == NOON
     assert set(batch.times) == {NOON, *(NOON - HOUR // 2 + n for n in range(500))}
-    batch, tracker = taken(arriving(Click("x", 1, NOON)), *(replace(event, trusted=True) for event in events))
+    batch, tracker = taken(arriving(Click("x", 1, NOON)), *(event._replace(trusted=True) for event in events))
     assert (tracker.refused, tracker.clock.now) == ({}, NOON)
     assert batch.times[1:] == [old + n for n in range(500)]
     # Without arrivals, by the session gap at most.
@@ -131,9 +130,9 @@ def test_visits_of_one_id_are_cut_by_arrival_unless_its_times_are_trusted() -> N
     clicks = [Click("s", n, time, arrived=NOON + n) for n, time in enumerate(times)]
     batch, _ = taken(*clicks)
     assert set(batch.handles) == {0}, "one visit, whatever it says of time"
-    batch, _ = taken(*(replace(click, trusted=True) for click in clicks))
+    batch, _ = taken(*(click._replace(trusted=True) for click in clicks))
     assert len(set(batch.handles)) == 20
-    batch, _ = taken(*(replace(click, time=NOON, arrived=NOON + n * 31 * 60_000) for n, click in enumerate(clicks)))
+    batch, _ = taken(*(click._replace(time=NOON, arrived=NOON + n * 31 * 60_000) for n, click in enumerate(clicks)))
     assert len(set(batch.handles)) == 20
 
 
@@ -141,9 +140,9 @@ def test_a_burst_is_one_by_arrival_or_by_trusted_times() -> None:
     spread = [Click("bot", n, NOON - n * 60_000, arrived=NOON + n) for n in range(25)]
     batch, _ = taken(*spread, burst_clicks=20)
     assert len(batch.forgotten) == 1, "times a minute apart hide a burst"
-    batch, tracker = taken(*(replace(click, trusted=True) for click in spread), burst_clicks=20, session_clicks=5)
+    batch, tracker = taken(*(click._replace(trusted=True) for click in spread), burst_clicks=20, session_clicks=5)
     assert (len(batch.items), tracker.refused) == (25, {}), "a trusted session is never full"
-    batch, _ = taken(*(replace(click, time=NOON + n, trusted=True) for n, click in enumerate(spread)), burst_clicks=20)
+    batch, _ = taken(*(click._replace(time=NOON + n, trusted=True) for n, click in enumerate(spread)), burst_clicks=20)
     assert len(batch.forgotten) == 1
 
 
@@ -218,10 +217,10 @@ def test_a_session_is_full_after_its_clicks_also_when_it_is_resumed() -> None:
 def test_what_the_training_knew_counts_as_seen_from_its_place_in_the_log_on() -> None:
     known = Click("v", 1, 1000, id="e-2")
     tracker = SessionTracker(LearningLimits(), since=NOON)
-    assert admitted(tracker, [replace(known, time=NOON + 1), known, replace(known, time=NOON + 2)]).times == [NOON + 1]
+    assert admitted(tracker, [known._replace(time=NOON + 1), known, known._replace(time=NOON + 2)]).times == [NOON + 1]
     assert tracker.refused == {"trained": 1, "duplicate": 1}
     tracker = SessionTracker(LearningLimits(), since=NOON)
-    assert admitted(tracker, [known, replace(known, time=NOON + 1)]).times == []
+    assert admitted(tracker, [known, known._replace(time=NOON + 1)]).times == []
 
 
 def test_a_session_without_a_click_for_the_gap_stays_closed_whatever_times_come() -> None:
