@@ -54,12 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """Rules as arrays: mask bool[N], boosts [(mask, by)], most of a brand, pin (internal id, position)."""
+    """Rules as arrays: mask bool[N], boosts [(mask, by)], most of a brand, pin (internal id, position).
+
+    apart: how many items stand between two of a brand, or more.
+    """
 
     mask: np.ndarray
     boosts: tuple[tuple[np.ndarray, float], ...] = ()
     most: int | None = None
     pin: tuple[int, int] | None = None
+    apart: int = 0
 
 
 class RuleCases:
@@ -101,6 +105,9 @@ class RuleCases:
             lambda clicks: Meaning(self._brand != self._brand[clicks[-1]]),
         )  # fmt: skip
         yield self._case("limit", {"limit": {"per": "brand", "most": 1}}, lambda _: Meaning(everything, most=1))
+        yield self._case(
+            "diversify", {"diversify": {"per": "brand", "most": 1, "of": 3}}, lambda _: Meaning(everything, apart=2)
+        )  # fmt: skip
         yield self._case(
             "boost", {"boost": {"when": "new", "by": 0.3}}, lambda _: Meaning(everything, ((self._new, 0.3),))
         )
@@ -157,13 +164,15 @@ class RuleCases:
         scores = (base[0][: len(ids)].astype(np.float64) + total).astype(np.float32)
         answer: list[int] = []
         counts = np.zeros(_BRANDS, dtype=np.int64)
-        for item in ids[np.lexsort((ids, -scores))].tolist():
+        left = ids[np.lexsort((ids, -scores))].tolist()
+        while left and len(answer) <= K:
+            recent = {self._brand[item] for item in answer[max(0, len(answer) - meaning.apart) :]}
+            item = next(item for item in left if self._brand[item] not in recent)
+            left.remove(item)
             if meaning.most is not None and counts[self._brand[item]] >= meaning.most:
                 continue
             counts[self._brand[item]] += 1
             answer.append(item)
-            if len(answer) > K:
-                break
         if meaning.pin is not None and meaning.mask[meaning.pin[0]]:
             item, position = meaning.pin
             answer = [other for other in answer if other != item]

@@ -46,7 +46,7 @@ class Placed(NamedTuple):
             return self.rules if own is None else own
         own.check(table)  # alone, as they may name public columns only
         source, placed = dict(own.source), self.rules.source
-        for key in ("filter", "boost", "limit"):
+        for key in ("filter", "boost", "limit", "diversify"):
             if key in placed:
                 source[key] = [*_listed(placed[key]), *_listed(own.source.get(key, []))]
         if pins := placed.get("pin"):

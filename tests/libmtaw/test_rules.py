@@ -77,6 +77,7 @@ def test_random_rules_where_the_ranker_scores_few_candidates(tmp_path: Path) -> 
     "rules",
     [{"filtre": "sale"}, {"filter": "price < 'x'"}, {"filter": "nothing"}, {"filter": "price <"}, {"filter": 3},
      {"limit": {"per": "price", "most": 2}}, {"boost": {"when": "sale", "by": 1e7}}, {"pin": {"a": 0}}, [1], "winter",
+     {"diversify": {"per": "brand", "most": 2}}, {"diversify": {"per": "brand", "most": 2, "of": 2}},
      {"filter": "sale or " * 600 + "sale"}],
     ids=json.dumps,
 )  # fmt: skip

@@ -29,7 +29,9 @@ std::vector<Boost> boosts_of(const RuleSet& rules, const RuleBits& bits, std::in
 
 AppliedRules::AppliedRules(const RuleSet& rules, const Columns& columns, const RuleBits& bits,
                            const std::vector<std::int32_t>& pins, std::int64_t n_items, const std::uint8_t* present)
-    : filter_(bits.filter), arrangement_(n_items, boosts_of(rules, bits, n_items), rules.limits_of(columns)) {
+    : filter_(bits.filter),
+      arrangement_(n_items, boosts_of(rules, bits, n_items), limits_of(rules.limits, columns),
+                   limits_of(rules.spreads, columns)) {
     std::unordered_set<std::int32_t> known;  // "5" and "05" are one item: its first position counts
     for (std::size_t p = 0; p < pins.size(); ++p) {
         const std::int32_t item = pins[p];

@@ -12,6 +12,7 @@ namespace mtaw {
 namespace {
 
 constexpr std::int64_t kMaxPosition = 10'000;
+constexpr std::int64_t kMaxRow = 100;
 constexpr std::size_t kMaxBytes = 4096;
 constexpr double kMaxBoost = 1e6;
 
@@ -58,18 +59,27 @@ RuleSet::Boosted boost_of(const Json& given, const std::string& where, std::int6
     return {condition_of(*given.find("when"), where + ": when", clauses_left), by.number(), where + ": when"};
 }
 
-RuleSet::Limited limit_of(const Json& given, const std::string& where) {
-    if (!has_members(given, {"per", "most"}))
-        throw std::invalid_argument(where + R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )" +
+std::int64_t whole_of(const Json& limit, const char* name, std::int64_t least, std::int64_t largest,
+                      const std::string& where) {
+    const std::optional<std::int64_t> number = limit.find(name)->whole();
+    if (!number || *number < least || *number > largest)
+        throw std::invalid_argument(where + ": " + name + " must be a whole number from " + std::to_string(least) +
+                                    " to " + std::to_string(largest) + ", not " + shown_json(*limit.find(name)));
+    return *number;
+}
+
+// A limit of the whole list, or of items in a row.
+RuleSet::Limited limit_of(const Json& given, const std::string& where, bool in_a_row) {
+    if (in_a_row ? !has_members(given, {"per", "most", "of"}) : !has_members(given, {"per", "most"}))
+        throw std::invalid_argument(where +
+                                    (in_a_row ? R"(: it is {"per": COLUMN, "most": NUMBER, "of": NUMBER}, not )"
+                                              : R"(: a limit is {"per": COLUMN, "most": NUMBER}, not )") +
                                     shown_json(given));
-    const Json &per = *given.find("per"), &most = *given.find("most");
+    const Json& per = *given.find("per");
     if (!per.is(Json::Kind::text))
         throw std::invalid_argument(where + ": per must be the name of a column, not " + shown_json(per));
-    const std::int64_t count = most.whole().value_or(0);
-    if (count < 1 || count > kMaxPosition)
-        throw std::invalid_argument(where + ": most must be a whole number from 1 to " + std::to_string(kMaxPosition) +
-                                    ", not " + shown_json(most));
-    return {per.text(), count, where};
+    const std::int64_t of = in_a_row ? whole_of(given, "of", 2, kMaxRow, where) : 0;
+    return {per.text(), whole_of(given, "most", 1, in_a_row ? of - 1 : kMaxPosition, where), of, where};
 }
 
 std::vector<std::pair<std::int64_t, std::string>> pins_of(const Json* given, const std::string& where) {
@@ -111,16 +121,17 @@ RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
         throw std::invalid_argument(where + R"(: rules are an object such as {"filter": "price < 80"}, not )" +
                                     shown_json(rules));
     for (const auto& [key, value] : rules.members()) {
-        if (key != "filter" && key != "boost" && key != "limit" && key != "pin") {
+        if (key != "filter" && key != "boost" && key != "limit" && key != "diversify" && key != "pin") {
             throw std::invalid_argument(where + ": there is no " + shown(key) +
-                                        "; the keys are filter, boost, limit, pin");
+                                        "; the keys are filter, boost, limit, diversify, pin");
         }
     }
     RuleSet rule_set;
     rule_set.where = where;
     std::int64_t clauses_left = kMaxClauses;
     const std::vector<const Json*> filters = elements_of(rules.find("filter")),
-                                   boosts = elements_of(rules.find("boost")), limits = elements_of(rules.find("limit"));
+                                   boosts = elements_of(rules.find("boost")), limits = elements_of(rules.find("limit")),
+                                   spreads = elements_of(rules.find("diversify"));
     for (std::size_t i = 0; i < filters.size(); ++i) {
         std::string named = numbered(where, "filter", filters.size(), i);
         rule_set.filters.push_back({condition_of(*filters[i], named, clauses_left), std::move(named)});
@@ -128,10 +139,12 @@ RuleSet RuleSet::parse(const Json& rules, const std::string& where) {
     for (std::size_t i = 0; i < boosts.size(); ++i)
         rule_set.boosts.push_back(boost_of(*boosts[i], numbered(where, "boost", boosts.size(), i), clauses_left));
     for (std::size_t i = 0; i < limits.size(); ++i)
-        rule_set.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i)));
+        rule_set.limits.push_back(limit_of(*limits[i], numbered(where, "limit", limits.size(), i), false));
+    for (std::size_t i = 0; i < spreads.size(); ++i)
+        rule_set.spreads.push_back(limit_of(*spreads[i], numbered(where, "diversify", spreads.size(), i), true));
     rule_set.pins = pins_of(rules.find("pin"), where + ": pin");
     const auto count =
-        static_cast<std::int64_t>(rule_set.limits.size() + rule_set.pins.size()) + kMaxClauses - clauses_left;
+        static_cast<std::int64_t>(limits.size() + spreads.size() + rule_set.pins.size()) + kMaxClauses - clauses_left;
     if (count > kMaxClauses) {
         throw std::invalid_argument(where + ": there are " + std::to_string(count) + " clauses, the most is " +
                                     std::to_string(kMaxClauses) + "; write fewer comparisons");
@@ -156,7 +169,9 @@ std::vector<std::string> RuleSet::columns(bool of_current) const {
     for (const Filtered& filtered : filters) add(filtered.when);
     for (const Boosted& boosted : boosts) add(boosted.when);
     if (!of_current) {
-        for (const Limited& limited : limits) found.push_back(limited.per);
+        for (const auto* limited_by : {&limits, &spreads}) {
+            for (const Limited& limited : *limited_by) found.push_back(limited.per);
+        }
     }
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -172,21 +187,23 @@ void RuleSet::check(const Columns* columns, bool public_only) const {
     }
     for (const Filtered& filtered : filters) filtered.when.check(*columns, filtered.where, public_only);
     for (const Boosted& boosted : boosts) boosted.when.check(*columns, boosted.where, public_only);
-    for (const Limited& limited : limits) {
-        const Column& column = checked_column({limited.per}, *columns, limited.where, public_only);
-        if (column.kind != ColumnKind::category && column.kind != ColumnKind::categories &&
-            column.kind != ColumnKind::boolean) {
-            throw std::invalid_argument(limited.where + ": column " + shown(column.name) + " is of kind " +
-                                        name_of(column.kind) + "; a limit counts category, categories, boolean");
+    for (const auto* limited_by : {&limits, &spreads}) {
+        for (const Limited& limited : *limited_by) {
+            const Column& column = checked_column({limited.per}, *columns, limited.where, public_only);
+            if (column.kind != ColumnKind::category && column.kind != ColumnKind::categories &&
+                column.kind != ColumnKind::boolean) {
+                throw std::invalid_argument(limited.where + ": column " + shown(column.name) + " is of kind " +
+                                            name_of(column.kind) + "; a limit counts category, categories, boolean");
+            }
         }
     }
 }
 
-std::vector<Limit> RuleSet::limits_of(const Columns& columns) const {
+std::vector<Limit> limits_of(const std::vector<RuleSet::Limited>& limits, const Columns& columns) {
     std::vector<Limit> found;
-    for (const Limited& limited : limits) {
+    for (const RuleSet::Limited& limited : limits) {
         const Column& column = *find_column(columns, limited.per);
-        found.push_back({column.codes, column.offsets, column.flags, column.n_rows, limited.most});
+        found.push_back({column.codes, column.offsets, column.flags, column.n_rows, limited.most, limited.of});
     }
     return found;
 }

@@ -31,12 +31,13 @@ struct RuleSet {
     struct Limited {
         std::string per;
         std::int64_t most;
+        std::int64_t of;  // 0: of the whole list
         std::string where;
     };
 
     std::vector<Filtered> filters;
     std::vector<Boosted> boosts;
-    std::vector<Limited> limits;
+    std::vector<Limited> limits, spreads;
     std::vector<std::pair<std::int64_t, std::string>> pins;  // positions from 1, ascending, and external ids as texts
     std::string where;
 
@@ -45,12 +46,13 @@ struct RuleSet {
 
     // All conditions that an item must meet; none without filters.
     std::optional<Condition> filter() const;
-    // The columns that conditions and limits name; of_current: whose values of the last click's item they use.
+    // The columns that conditions, limits and spreads name; of_current: whose values of the last click's item they use.
     std::vector<std::string> columns(bool of_current = false) const;
     // Throws std::invalid_argument unless the rules fit the columns; null: the items have none.
     void check(const Columns* columns, bool public_only = false) const;
-    // The limits of checked rules, over the columns.
-    std::vector<Limit> limits_of(const Columns& columns) const;
 };
+
+// Limits of checked rules, over the columns.
+std::vector<Limit> limits_of(const std::vector<RuleSet::Limited>& limits, const Columns& columns);
 
 }  // namespace mtaw

@@ -78,6 +78,7 @@ _RULES = {
     "filter": 'category in ("shoes", "boots") and price < 80',
     "boost": {"when": 'brand == "own"', "by": 0.3},
     "limit": {"per": "brand", "most": 2},
+    "diversify": {"per": "brand", "most": 1, "of": 3},
     "pin": {"sku-1": 3},
 }
 _PLACEMENT = {

@@ -62,6 +62,12 @@ class LimitRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     most: Annotated[int, Meta(ge=1, examples=[2])]
 
 
+class DiversifyRequest(LimitRequest, kw_only=True):
+    """At most so many items with the same value among any so many in a row; the others wait."""
+
+    of: Annotated[int, Meta(ge=2, le=100, examples=[5])]
+
+
 class RulesRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Rules on a ranking, by the columns of the item table. Without the bearer token they may use public columns."""
 
@@ -70,6 +76,7 @@ class RulesRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
     ] = None
     boost: BoostRequest | list[BoostRequest] | None = None
     limit: LimitRequest | list[LimitRequest] | None = None
+    diversify: DiversifyRequest | list[DiversifyRequest] | None = None
     pin: Annotated[
         dict[str, int] | None, Meta(description="Items and their positions, from 1.", examples=[{"sku-1": 3}])
     ] = None

@@ -196,6 +196,13 @@ def random_rules(rng: np.random.Generator, ids: Sequence[Any]) -> dict[str, Any]
         columns = rng.choice(["brand", "maker", "tags", "new"], rng.integers(1, 3), replace=False)
         rules["limit"] = [{"per": str(column), "most": int(rng.integers(1, 5))} for column in columns]
     if rng.random() < 0.4:
+        columns = rng.choice(["brand", "maker", "tags", "new"], rng.integers(1, 3), replace=False)
+        rows = rng.integers(2, 7, len(columns)).tolist()
+        rules["diversify"] = [
+            {"per": str(column), "most": int(rng.integers(1, of)), "of": of}
+            for column, of in zip(columns, rows, strict=True)
+        ]
+    if rng.random() < 0.4:
         pinned = rng.choice(len(ids), 3, replace=False)
         positions = rng.choice(np.arange(1, 30), 3, replace=False)
         rules["pin"] = {str(ids[index]): int(position) for index, position in zip(pinned, positions, strict=True)}
@@ -232,23 +239,34 @@ def arranged(
             total += by
         boosted.append((item, np.float32(np.float64(np.float32(score)) + total) if matched else np.float32(score)))
     boosted.sort(key=lambda pair: (-float(pair[1]), order[pair[0]]))
-    counts: list[Counter[Any]] = [Counter() for _ in rules.get("limit", ())]
-    entries = []
-    for item, score in boosted:
-        values = [_values(rows[item].get(limit["per"])) for limit in rules.get("limit", ())]
-        full = any(
-            count[value] >= limit["most"]
-            for limit, count, own_values in zip(rules.get("limit", ()), counts, values, strict=True)
-            for value in own_values
-        )
-        if full:
-            continue
-        for count, own_values in zip(counts, values, strict=True):
-            count.update(own_values)
-        entries.append((item, score, False))
     allowed = {str(item): item for item, _ in ranked}
     pins = sorted((position, allowed[item]) for item, position in rules.get("pin", {}).items() if item in allowed)
-    entries = [entry for entry in entries if entry[0] not in {item for _, item in pins}]
+    entries: list[tuple[Any, Any, bool]] = []
+    counts: Counter[Any] = Counter()
+    pinned_items = {item for _, item in pins}
+    while boosted:
+        place = next(
+            (
+                number
+                for number, (item, _) in enumerate(boosted)
+                if item in pinned_items
+                or not any(_waits(limit, item, entries, rows) for limit in rules.get("diversify", ()))
+            ),
+            None,
+        )
+        if place is None:
+            break
+        item, score = boosted.pop(place)
+        values = [
+            (number, value)
+            for number, limit in enumerate(rules.get("limit", ()))
+            for value in _values(rows[item].get(limit["per"]))
+        ]
+        if any(counts[number, value] >= rules["limit"][number]["most"] for number, value in values):
+            continue
+        counts.update(values)
+        if item not in pinned_items:
+            entries.append((item, score, False))
     for position, item in pins:
         entries.insert(position - 1, (item, None, True))
     entries = entries[:k]
@@ -260,6 +278,16 @@ def arranged(
             score = below[0] if below else above[-1] if above else np.float32(0)
         scores.append(score)
     return [item for item, _, _ in entries], scores
+
+
+def _waits(limit: Mapping[str, Any], item: Any, entries: Sequence[Any], rows: Mapping[Any, Row]) -> bool:
+    """Return whether as many of the last entries as may stand in a row with an item have one of its values."""
+    latest = [
+        _values(rows[other].get(limit["per"])) for other, _, _ in entries[max(0, len(entries) - limit["of"] + 1) :]
+    ]
+    return any(
+        sum(value in others for others in latest) >= limit["most"] for value in _values(rows[item].get(limit["per"]))
+    )
 
 
 def _values(value: Any) -> list[Any]:
