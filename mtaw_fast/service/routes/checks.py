@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.item_ids import refuse_other_type
@@ -22,6 +23,8 @@ from mtaw_fast.service.snapshot import Snapshot
 _REASON_PAIRS = 10_000  # of click and result in a request with reasons: half a second on a busy machine
 # How much of each takes as long as ranking a short session (medians on 3,000 items, 2026-12-02).
 _SCANNED, _CLICKS, _RESULTS, _PAIRS, _IDS, _RULES = 20_000, 50, 200, 180, 1000, 64
+_SLOW_RANKING = 10_000.0  # microseconds; rules that take longer are no longer applied on the event loop
+_SLOW: WeakSet[RuleSet] = WeakSet()
 _FLAGS_AND_LISTS = "exclude", "exclude_seen", "repeats", "reasons", "fields"  # empty or false by default
 _MAY_BE_NONE = "allow", "at", "context"
 
@@ -149,7 +152,13 @@ def request_rules(
 
 def ranks_fast(rules: SentRules | RuleSet) -> bool:
     """Return whether rules are parsed, and a ranking with them takes about as long as one without."""
-    return isinstance(rules, RuleSet) and not rules.boosts and not rules.current
+    return isinstance(rules, RuleSet) and not rules.boosts and not rules.current and rules not in _SLOW
+
+
+def note_time(rules: SentRules | RuleSet | None, microseconds: float) -> None:
+    """Note how long a ranking took: a limit that few items meet can read the whole catalog."""
+    if microseconds > _SLOW_RANKING and isinstance(rules, RuleSet):
+        _SLOW.add(rules)
 
 
 def with_rules(keywords: dict[str, Any]) -> dict[str, Any]:

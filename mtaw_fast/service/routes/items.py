@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs
 
@@ -23,7 +24,15 @@ from mtaw_fast.service.http.responses import JSON, json_response
 from mtaw_fast.service.json_codec import decoded, encoded
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.routes.answers import FoundItems, SimilarAnswer
-from mtaw_fast.service.routes.checks import SentRules, check_fields, check_k, cost_of, ranks_fast, request_rules
+from mtaw_fast.service.routes.checks import (
+    SentRules,
+    check_fields,
+    check_k,
+    cost_of,
+    note_time,
+    ranks_fast,
+    request_rules,
+)
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.ranking import LONG_LIST
 from mtaw_fast.service.routes.requests import RulesRequest
@@ -176,7 +185,10 @@ async def similar_items(
         snapshot = service.take(request, query.session)
         check_fields(query.fields, snapshot, request.scope, service.settings)
         parsed = rule_set.parsed() if isinstance(rule_set, SentRules) else rule_set
-        return snapshot, similar(snapshot, query, k, by, parsed)
+        start = perf_counter()
+        answer = similar(snapshot, query, k, by, parsed)
+        note_time(parsed, (perf_counter() - start) * 1e6)
+        return snapshot, answer
 
     n_ids, n_items = len(query.exclude) + len(query.allow or ()), service.reloader.snapshot.recommender.n_items
     if (rule_set is not None and not ranks_fast(rule_set)) or n_ids > LONG_LIST:

@@ -14,7 +14,7 @@ from mtaw_fast.service.observability.metrics import Metrics
 from mtaw_fast.service.ranking_ids import new_id
 from mtaw_fast.service.request_queue import BatchedWork
 from mtaw_fast.service.routes.answers import ReasonAnswer, Timings
-from mtaw_fast.service.routes.checks import check_clicks, cost_of, ranks_fast, with_rules
+from mtaw_fast.service.routes.checks import check_clicks, cost_of, note_time, ranks_fast, with_rules
 from mtaw_fast.service.routes.requests import BatchRequest
 from mtaw_fast.service.snapshot import Snapshot
 from mtaw_fast.service.state import Service
@@ -60,6 +60,8 @@ class Question:
         """Rank. waited: seconds in the queue."""
         snapshot = self.reloader.snapshot
         out = snapshot.recommender.recommend(self.clicks, types=self.types, timings=True, **with_rules(self.keywords))
+        if out.timings is not None:
+            note_time(self.keywords.get("rules"), out.timings["total"])
         return Ranked(snapshot, out, waited, answer_fields(snapshot, out, self.session))
 
 

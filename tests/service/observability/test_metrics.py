@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from mtaw_fast.rules import Placed
 from mtaw_fast.service.app import whole_document
 from mtaw_fast.service.observability.counters import (
     KINDS,
@@ -187,3 +188,19 @@ def test_a_version_that_another_worker_serves_is_known() -> None:
             assert f'mtaw_feedback_items_total{{version="{name(7)}",what="{what}"}} {count}\n' in text
         assert 'mtaw_feedback_items_total{version="other",what="shown"} 2' in text
         assert name(8) not in text
+
+
+def test_lists_are_counted_by_placement_up_to_a_bound() -> None:
+    shared = Metrics.make(2)
+    workers = [Metrics.open(shared, 2, row) for row in range(2)]
+    names = [f"place-{number}" for number in range(40)]
+    for worker in workers:
+        for name in names:
+            worker.count_placed(Placed(name, True, "", 1.0, None, False))
+        for name in ("nowhere", "elsewhere"):  # by clients: they are one
+            worker.count_placed(Placed(name, False, "", 1.0, None, False))
+    text = "\n".join(workers[0].placement_lines(names))
+    counts = {name: int(count) for name, count in re.findall(r'\{placement="([^"]+)"\} (\d+)', text)}
+    assert counts == {"other": 2 * 25, "default": 4, **dict.fromkeys(names[25:], 2)}
+    assert "mtaw_unknown_placements_total 4" in workers[0].text()
+    assert "answers_total{version" not in workers[0].text()

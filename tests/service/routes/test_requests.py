@@ -13,7 +13,7 @@ import pytest
 from mtaw_fast.rules import RuleSet
 from mtaw_fast.service.errors import ServiceError
 from mtaw_fast.service.ranking_ids import EXAMPLE
-from mtaw_fast.service.routes.checks import SentRules, check_reasons, cost_of
+from mtaw_fast.service.routes.checks import SentRules, check_reasons, cost_of, note_time, ranks_fast
 from mtaw_fast.service.routes.requests import RankingOptions
 from tests.support.service.running import WITH_TOKEN, Running, refused, running
 
@@ -129,3 +129,14 @@ def test_cost_grows_with_what_is_asked_for() -> None:
     assert cost_of(fine, 3000, 3 * 256, 256) == pytest.approx(256 * usual)
     assert cost_of(fine | {"k": 500, "reasons": True}, 3000, 20) > 30 * usual
     assert cost_of(fine | {"rules": RuleSet.of({"pin": {"a": 1}})}, 3000, 3) == usual
+
+
+def test_rules_that_once_took_long_leave_the_event_loop() -> None:
+    rules = RuleSet.of({"limit": {"per": "brand", "most": 1}})
+    note_time(rules, 500.0)
+    assert ranks_fast(rules)
+    note_time(rules, 20_000.0)
+    assert not ranks_fast(rules)
+    for slow in ({"boost": {"when": "new", "by": 1}}, {"filter": "brand == current.brand"}):
+        assert not ranks_fast(RuleSet.of(slow))
+    assert not ranks_fast(SentRules("{}", True))
