@@ -145,6 +145,15 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
         if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged_table(file, "availability");
     }
     hidden_ = ids_of(file, about, "hidden");
+    for (const auto& [name, revisions] : member(file, about, "placements", Json::Kind::object).members()) {
+        const bool known = revisions.is(Json::Kind::list) &&
+                           std::all_of(revisions.list().begin(), revisions.list().end(), [](const Json& revision) {
+                               return revision.is(Json::Kind::list) && revision.list().size() == 3 &&
+                                      revision.list()[0].whole() && revision.list()[1].whole() &&
+                                      revision.list()[2].is(Json::Kind::object);
+                           });
+        if (!known) damaged_table(file, "placement " + shown(name));
+    }
 }
 
 // The rows of ids that the catalog does not know yet.
