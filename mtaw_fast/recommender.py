@@ -29,12 +29,15 @@ from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.settings import LearningSettings
+from mtaw_fast.online.state.cold_start import with_new_rows
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.encoders import Encoder, EncoderName
+from mtaw_fast.ranking.exploring import NewItem, new_items_of
 from mtaw_fast.ranking.growing_session import GrowingSession
 from mtaw_fast.ranking.options import (
     EVERYTHING,
+    EXPLORE_BELOW,
     Conditions,
     OptionKeywords,
     Options,
@@ -128,7 +131,7 @@ class Recommender:
                 plain._changes.keeper = ItemState(
                     Path(state).absolute(),
                     served.bundle.items,
-                    lambda live: served.update(lambda catalog: catalog.with_table(live)),
+                    lambda live: served.update(lambda catalog: with_new_rows(catalog.with_table(live))),
                 )
             return plain
         if state is not None:
@@ -158,10 +161,10 @@ class Recommender:
         recommender = cls(*parts_of(bundle, encoder, index))
         recommender._folder, recommender._learns_by = Path(folder).absolute(), settings
         prepare = partial(recommender._served.prepare, encoder=encoder, index=index)
-        log = open_log(settings)
+        log, take_displays = open_log(settings), recommender._served.take_displays
         try:
             recommender._changes.keeper = OnlineLearner(
-                recommender._folder, bundle, signature, log, settings, prepare, verify
+                recommender._folder, bundle, signature, log, settings, prepare, verify, take_displays
             )
         except BaseException:
             log.close()
@@ -349,6 +352,13 @@ class Recommender:
         """
         rows = None if neighbors is None else [listed("neighbors", row) for row in listed("neighbors", neighbors)]
         self._changes.add_items(list(listed("items", items)), vectors, rows)
+
+    def new_items(self, below: int = EXPLORE_BELOW) -> list[NewItem]:
+        """Return the items that no training saw clicked, in the order in which they came: how often each was shown by
+        lists with exploration and clicked, and whether it is explored (as long as both together are fewer than
+        `below`)."""
+        pipeline = self._pipeline
+        return new_items_of(pipeline.catalog, pipeline.impressions, below)
 
     def remove_items(self, items: Iterable[Any]) -> None:
         """Stop recommending items that do not come back; `hide` is for those that may. They are still known as clicks.

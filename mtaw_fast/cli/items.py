@@ -27,7 +27,10 @@ def add_to(commands: Any) -> None:
     example = "mtaw-fast items shop.bundle items.parquet --public title,price --availability in_stock"
     parser = add_command(commands, "items", run, example)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder made by 'train'")
-    parser.add_argument("source", metavar="FILE", help="the table: Parquet, JSON lines or CSV")
+    parser.add_argument("source", metavar="FILE", nargs="?", help="the table: Parquet, JSON lines or CSV")
+    parser.add_argument(
+        "--new", action="store_true", help="change nothing; list how often new items were shown and clicked"
+    )
     parser.add_argument(
         "--patch", action="store_true", help="change only the given rows and columns (default: replace the table)"
     )
@@ -38,6 +41,11 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Replace or change what a bundle knows about its items."""
+    if arguments.new == (arguments.source is not None):
+        raise UsageError("give FILE, a table, or --new, to list the new items")
+    if arguments.new:
+        _list_new(arguments)
+        return
     began, mode = time.perf_counter(), "patch" if arguments.patch else "replace"
     options = item_options(arguments)
     if arguments.learn is arguments.learn_folder is arguments.state is None:
@@ -64,6 +72,19 @@ def _change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]
     addition = Addition("safetensors", lambda path: write_tensors(path, table.arrays()))
     replace_parts(folder, bundle.manifest, {"item_table": addition}, {})
     return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table)
+
+
+def _list_new(arguments: argparse.Namespace) -> None:
+    """Print what became of the new items of a bundle, or of the services that learn or keep changes somewhere."""
+    with kept_by(arguments) as recommender:
+        rows = recommender.new_items()
+    if arguments.json:
+        print_json({"items": [row._asdict() for row in rows]})
+        return
+    for row in rows:
+        state = "explored" if row.explored else "left exploration"
+        print(f"{row.item}: shown {row.displays:,}, clicked {row.clicks:,}, {state}")
+    print(f"{len(rows):,} new items")
 
 
 def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, Any]) -> ItemsReport:

@@ -56,10 +56,8 @@ def add_to(commands: Any) -> None:
         "--state", type=kept_folder, metavar="FOLDER",
         help="without --learn: keep changes of the item table, of hidden items and of placements here (docs/items.md)",
     )  # fmt: skip
-    add_number(
-        parser, "--explore-share", "SHARE", 0.0, "share of each list for items with few clicks and displays", float
-    )
-    add_number(parser, "--explore-below", "N", 100, "explore items that have fewer clicks and displays together")
+    add_number(parser, "--explore-share", "SHARE", 0.05, "share of each list for new items", float)
+    add_number(parser, "--explore-below", "N", 100, "explore new items that have fewer clicks and displays together")
     _add_limits(parser)
     _add_operation_options(parser)
     _add_replica_options(parser)

@@ -64,7 +64,8 @@ class ItemsReport:
         if len(frame) and not known.any():
             notes.append(
                 "no id of these rows is in the catalog: new items wait until it has them, by a click with --learn, or "
-                "at once by add_items; else check the column of ids and their type"
+                "at once by add_items, or by their attributes if the bundle was trained with a table; else check the "
+                "column of ids and their type"
             )
         return cls(len(frame), int(np.count_nonzero(known)), table.n_rows, int(unlisted.sum()), columns, tuple(notes))
 

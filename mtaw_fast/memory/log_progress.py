@@ -24,10 +24,10 @@ _ABOUT = "about"  # in a file: UTF-8 JSON of the layout and of the fields that a
 _TYPES = {
     "keys": np.uint64, "sessions": np.int32, "last": np.int64, "seen": np.uint64,
     "untrained": np.int32, "removed": np.int32,
-    "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "carried": np.uint8,
+    "hidden": np.int32, "seed_items": np.int32, "seed_neighbors": np.int32, "seed_times": np.int64, "carried": np.uint8,
     "given_items": np.int32, "given_vectors": np.float32,
 }  # fmt: skip
-_ADDED = ("given_items", "given_vectors")  # not in a file where they are empty
+_ADDED = ("given_items", "given_vectors", "seed_times")  # not in a file where they are empty
 _CARRIED_BYTES = 1 << 16  # of clicks of open sessions that are read at a time
 _GUARDS = {
     "traffic": np.int64, "flood_sessions": np.uint64, "flood_items": np.uint32,
@@ -70,6 +70,7 @@ class LogProgress:
                           clicked together with them
         removed, hidden   int32[..], items that are never recommended again, and items with too few clicks so far
         seed_items, seed_neighbors  int32[K], pairs of an item added by hand and one of its given neighbors
+        seed_times        int64[K], times (0: unknown) of the newest click then
         given_items, given_vectors  int32[G], float32[G * d], items added by hand with a vector
         carried           uint8[..], clicks of open sessions, and parts of changes of the item table that are not
                           complete: UTF-8 lines of JSON in the log's order
@@ -83,6 +84,7 @@ class LogProgress:
         since             earlier clicks of the log were in the training and are not learned; None if unknown
         guards            the state of `online.state.guards.Guards`
         removed_ids       items that were removed by hand and are not in the catalog
+        displays          a new item, and how often it was shown
         refused_tables    the last changes of the item table that did not fit: who made one may still wait to hear of it
         former            that of a former training, if the log is to be read from its beginning again; it is not stored
 
@@ -101,6 +103,7 @@ class LogProgress:
     hidden: np.ndarray = field(default_factory=_empty(np.int32))
     seed_items: np.ndarray = field(default_factory=_empty(np.int32))
     seed_neighbors: np.ndarray = field(default_factory=_empty(np.int32))
+    seed_times: np.ndarray = field(default_factory=_empty(np.int64))
     carried: np.ndarray = field(default_factory=_empty(np.uint8))
     given_items: np.ndarray = field(default_factory=_empty(np.int32))
     given_vectors: np.ndarray = field(default_factory=_empty(np.float32))
@@ -113,6 +116,7 @@ class LogProgress:
     candidates: Mapping[int | str, Sequence[int]] = field(default_factory=dict)
     guards: Mapping[str, np.ndarray] = field(default_factory=dict)
     removed_ids: Sequence[int | str] = ()
+    displays: Sequence[Sequence[int]] = ()
     refused_tables: Sequence[str] = ()
     former: FormerProgress | None = None
 
@@ -123,7 +127,7 @@ class LogProgress:
                 raise DataError(f"learned state: {name} must be a vector of {np.dtype(dtype)}; {_REMEDY}")
         if (
             not len(self.keys) == len(self.sessions) == len(self.last)
-            or len(self.seed_items) != len(self.seed_neighbors)
+            or not len(self.seed_items) == len(self.seed_neighbors) == len(self.seed_times)
             or len(self.given_vectors) % max(len(self.given_items), 1)
         ):
             raise DataError(f"learned state: its arrays differ in length; {_REMEDY}")
@@ -163,7 +167,7 @@ class LogProgress:
                  "open": dict(self.open), "since": self.since, "entered": self.entered, "added": [*self.added],
                  "left": [*self.left],
                  "content_priors": [*self.content_priors], "refused_tables": [*self.refused_tables],
-                 "removed_ids": [*self.removed_ids],
+                 "removed_ids": [*self.removed_ids], "displays": [*self.displays],
                  "candidates": [[item, list(keys)] for item, keys in self.candidates.items()]}  # fmt: skip
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         guards = {_GUARD + name: array for name, array in self.guards.items()}
@@ -180,4 +184,5 @@ class LogProgress:
         about["candidates"] = dict(about["candidates"])
         about["open"] = {name: tuple(session) for name, session in about["open"].items()}
         about["content_priors"] = [tuple(prior) for prior in about["content_priors"]]
+        arrays.setdefault("seed_times", np.zeros(len(arrays["seed_items"]), np.int64))  # written before 2026-12-03
         return cls(**about, guards=guards, **arrays)

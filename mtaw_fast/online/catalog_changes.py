@@ -24,7 +24,7 @@ from mtaw_fast.online.log.events import (
     now_ms,
 )
 from mtaw_fast.online.log.table_parts import table_parts
-from mtaw_fast.online.state.cold_start import with_priors
+from mtaw_fast.online.state.cold_start import with_new_rows, with_priors
 from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
 from mtaw_fast.ranking.options import listed
@@ -88,6 +88,7 @@ class CatalogChanges:
             change = make(before)
             change.frame.check_ids(self._catalog.ids.kind, "set_items")
             min_time = 0 if before is None else before.made + 1
+            was_known = self._catalog.ids.lookup(change.frame.ids) >= 0
             parts = table_parts(change, max(now_ms(), min_time))
             self.store(parts)
             if parts[0].table not in self._refused_tables:
@@ -96,8 +97,11 @@ class CatalogChanges:
             raise DataError("another process changed the item table first, and this change does not fit it; try again")
         catalog = self._catalog
         assert catalog.items is not None
-        report = ItemsReport.of(change.frame, catalog.ids.lookup(change.frame.ids) >= 0, catalog.items)
-        return replace(report, notes=(*report.notes, *broken_placements(catalog.items).values()))
+        is_known = catalog.ids.lookup(change.frame.ids) >= 0
+        report = ItemsReport.of(change.frame, is_known, catalog.items)
+        entered = int(np.count_nonzero(is_known & ~was_known))
+        notes = [f"{entered:,} new items entered the catalog, with a start from their attributes"] if entered else []
+        return replace(report, notes=(*report.notes, *notes, *broken_placements(catalog.items).values()))
 
     def hide(self, items: Iterable[Any]) -> None:
         """Stop recommending items until they are shown."""
@@ -130,7 +134,7 @@ class CatalogChanges:
     def store(self, events: Sequence[Event]) -> None:
         """Store events that change the item table, and return when they are served."""
         if self.keeper is None:
-            self._served.update(lambda catalog: catalog.with_table(live_after(events, catalog.items)))
+            self._served.update(lambda catalog: with_new_rows(catalog.with_table(live_after(events, catalog.items))))
         elif isinstance(self.keeper, OnlineLearner):
             self.keeper.append(events, wait=True)
         else:

@@ -43,7 +43,7 @@ from mtaw_fast.online.compaction.serving_lock import ServingLock
 from mtaw_fast.online.follower import LogFollower, OvertakenError
 from mtaw_fast.online.log.checked_events import checked_click, forget_of
 from mtaw_fast.online.log.event_log import START, EventLog
-from mtaw_fast.online.log.events import Click, Event, TablePart, now_ms
+from mtaw_fast.online.log.events import Click, Displays, Event, TablePart, now_ms
 from mtaw_fast.online.log.table_parts import TableParts
 from mtaw_fast.online.origin_guard import OriginGuard
 from mtaw_fast.online.settings import COMPACTED, LearningSettings
@@ -56,6 +56,7 @@ from mtaw_fast.system.fork_lock import ForkEvent, ForkLock
 
 _WATCH_SECONDS = 0.5
 _NOTE_SECONDS = 60.0
+_DISPLAYS_SECONDS = 5.0
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
@@ -65,7 +66,8 @@ class OnlineLearner:
     folder: of the trained bundle. bundle: the result of `current_bundle`; it has a session memory. signature:
     `signature_of` the learning folder before `bundle` was loaded, so that a bundle written meanwhile is noticed.
     prepare: called with a bundle before it is served; it returns a callable that receives each new catalog of the
-    bundle, in a thread of this object. verify: whether to check bundles when they are loaded.
+    bundle, in a thread of this object. verify: whether to check bundles when they are loaded. take_displays: returns
+    which new items were shown since its last call, and how often; the log counts them for all processes.
 
     must_reload: whether items have other internal ids in a compacted bundle: only loading again serves it.
 
@@ -82,7 +84,9 @@ class OnlineLearner:
         settings: LearningSettings,
         prepare: Callable[[Bundle], Callable[[Catalog], None]],
         verify: bool,
+        take_displays: Callable[[], tuple[list[int | str], list[int]]] | None = None,
     ) -> None:
+        self._take_displays, self._displays_stored = take_displays, host.monotonic()
         self._folder, self.log, self.settings, self._verify = folder, log, settings, verify
         self._prepare = prepare
         self._failure: SwitchFailure | None = None  # of the last switch to a compacted bundle
@@ -222,6 +226,8 @@ class OnlineLearner:
         self._stopped.set()
         self.follower.request_stop()  # first: it may be replaying a long log, and the watcher may wait for it
         self._watcher.join()
+        with contextlib.suppress(LearnError):
+            self._store_displays()
         with self._switching:
             self.follower.stop()
         self.log.close()
@@ -238,6 +244,9 @@ class OnlineLearner:
                 continue
             try:
                 self._watch_clock()
+                if host.monotonic() - self._displays_stored >= _DISPLAYS_SECONDS:
+                    with contextlib.suppress(LearnError):  # as above
+                        self._store_displays()
                 if host.monotonic() - self._noted >= _NOTE_SECONDS:
                     with contextlib.suppress(LearnError):  # the follower says that the log does not answer
                         self._note_reader()
@@ -246,6 +255,13 @@ class OnlineLearner:
             except Exception as error:  # serving continues, and so must this thread
                 self.compactions.restart_pause()  # otherwise a disk error would be logged at every poll
                 _LOG.error("cannot compact what was learned: %s", error, exc_info=not isinstance(error, MtawError))
+
+    def _store_displays(self) -> None:
+        """Append how often this process has shown new items. What cannot be stored is not counted."""
+        self._displays_stored = host.monotonic()
+        items, counts = self._take_displays() if self._take_displays is not None else ([], [])
+        if items:
+            self.append([Displays(tuple(items), tuple(counts), now_ms())])
 
     def _watch_clock(self) -> None:
         """Say it once if the log's times have jumped, and once if they are confirmed."""

@@ -58,9 +58,9 @@ class LearningLimits:
         Items that enter by one session in a window, as a share of the visits like `item_share`, and that always may.
     min_clicks : int, default 1
         Clicks that such an item needs before it is recommended.
-    cold_start : int, default 0
-        1: items that have a row in the item table, but are not in the catalog, enter it if the bundle was trained with
-        an item table. 0: they wait for their first click.
+    cold_start : int, default 1
+        1: an item enters the catalog with its row of the item table, if the bundle was trained with a table and this
+        row came later, or has a time at most a day before the newest click. 0: it waits for its first click.
     """
 
     session_gap: int = 1_800_000
@@ -80,7 +80,7 @@ class LearningLimits:
     new_share: float = 0.05
     new_floor: int = 32
     min_clicks: int = 1
-    cold_start: int = 0
+    cold_start: int = 1
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:

@@ -76,7 +76,8 @@ class Catalog:
 
     items: what is known about the items now. all_items: whether items are recommended although they are hidden or not
     available. renewed: the new internal id, by the former one, of ids that were removed and then added again, oldest
-    first. unknown: internal ids of added items that `ids` does not know any more, as no session holds them.
+    first. unknown: internal ids of added items that `ids` does not know any more, as no session holds them. displays:
+    int64[N + M], how often items were shown while they were new, by all processes; None: unknown.
     """
 
     model: Model
@@ -94,6 +95,7 @@ class Catalog:
     all_items: bool = False
     renewed: Mapping[int, int] = field(default_factory=dict)
     unknown: frozenset[int] = frozenset()
+    displays: np.ndarray | None = None
 
     @classmethod
     def of(cls, model: Model, *, all_items: bool = False) -> Catalog:
@@ -122,6 +124,7 @@ class Catalog:
         trends: Trends | None = None,
         items: ItemTable | None = None,
         unknown: Collection[Any] = (),
+        displays: np.ndarray | None = None,
     ) -> Catalog:
         """Return the catalog of the model's items and those added while serving.
 
@@ -134,7 +137,7 @@ class Catalog:
         ids = CatalogIds(model.ids, added, internal_ids) if added else model.ids
         return cls(
             model, ids, added, vectors * norm, vectors, removed, float(norm), clicks, memory, delta, trends, items,
-            unknown=unknown_internal_ids,
+            unknown=unknown_internal_ids, displays=displays,
         )  # fmt: skip
 
     @property
@@ -167,6 +170,15 @@ class Catalog:
     def present(self) -> np.ndarray | None:
         """uint8[ceil((N + M) / 8)]: bits of the items that can be recommended; None: all can."""
         return np.packbits(~self.unavailable, bitorder="little") if self.n_items < self.size else None
+
+    @cached_property
+    def new_items(self) -> np.ndarray:
+        """int32[..]: internal ids of the items that no training saw clicked and that may be recommended, ascending."""
+        is_new = np.ones(self.size, dtype=bool)
+        is_new[: self.model.n_items] = self.model.popularity == 0
+        if self.model.log_progress is not None:
+            is_new[self.model.log_progress.untrained] = True
+        return np.flatnonzero(is_new & ~self.unavailable).astype(np.int32)
 
     @property
     def scale(self) -> float:

@@ -1,7 +1,8 @@
-"""Exploration: a share of a list goes to items that were seldom shown, the best of them for the session.
+"""Exploration: a share of a list goes to new items until they were shown enough, the best of them for the session.
 
-The items that are placed replace the last ones of the list. Nothing that holds for the list is broken: conditions and
-filters hold, limits count the placed items too, and pins stay where they are, also behind the list.
+New are the items that no training saw clicked (`Catalog.new_items`). The items that are placed replace the last ones of
+the list. Nothing that holds for the list is broken: conditions and filters hold, limits count the placed items too, and
+pins stay where they are, also behind the list.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -33,8 +35,21 @@ Rank = Callable[[int, Conditions], np.ndarray]
 Reasons = Callable[[np.ndarray, np.ndarray], list[Reason]]
 
 
+class NewItem(NamedTuple):
+    """What became of a new item.
+
+    item: its id. displays: how often lists with exploration have shown it; with learning, by all processes. clicks: how
+    often it was clicked. explored: whether it still gets a share of the lists.
+    """
+
+    item: int | str
+    displays: int
+    clicks: int
+    explored: bool
+
+
 class Impressions:
-    """How often items were in the answers of one process. Thread-safe."""
+    """How often one process has shown new items since that was last stored (`take`). Thread-safe."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(0, dtype=np.int64)
@@ -47,11 +62,20 @@ class Impressions:
             self._grow(int(items.max(initial=-1)) + 1)
             self._counts[items] += 1
 
+    def take(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the counted internal ids int64[n] and their counts int64[n], and begin anew."""
+        with self._lock:
+            items = np.flatnonzero(self._counts)
+            counts = self._counts[items]
+            self._counts[items] = 0
+        return items, counts
+
     def of(self, catalog: Catalog) -> np.ndarray:
-        """Return int64[size]: the least number of times that each item was seen: shown here, or clicked anywhere."""
+        """Return int64[..]: how often each of the catalog's new items was shown."""
         with self._lock:
             self._grow(catalog.size)
-            return self._counts[: catalog.size] + catalog.popularity
+            counts = self._counts[catalog.new_items]
+        return counts if catalog.displays is None else counts + catalog.displays[catalog.new_items]
 
     def positions(self, share: float, k: int, clicks: np.ndarray) -> int:
         """Return how many of k positions are for exploration: share * k, rounded up or down.
@@ -74,6 +98,13 @@ class Impressions:
             self._counts = counts
 
 
+def new_items_of(catalog: Catalog, impressions: Impressions, below: int) -> list[NewItem]:
+    """Return what became of each new item of a catalog, in the order in which they came."""
+    displays, clicks = impressions.of(catalog), catalog.popularity[catalog.new_items]
+    columns = displays.tolist(), clicks.tolist(), (displays + clicks < below).tolist()
+    return [NewItem(*row) for row in zip(catalog.ids.external(catalog.new_items), *columns, strict=True)]
+
+
 def with_explored(
     catalog: Catalog,
     impressions: Impressions,
@@ -83,14 +114,20 @@ def with_explored(
     rank: Rank,
     reasons: Reasons,
 ) -> Recommendations:
-    """Return an answer with its share of seldom shown items, and count what it shows.
+    """Return an answer with its share of new items, and count which of them it shows.
 
     answer: to the known clicks int32[m], without exploration. options: with `explore`. rank: ranks the session's items
     under conditions. reasons: gives those of items in an answer.
     """
+    assert options.explore is not None
+    is_rare = impressions.of(catalog) + catalog.popularity[catalog.new_items] < options.explore.below
+    if not is_rare.any():
+        return replace(answer, explored=np.zeros(len(answer.items), dtype=bool))
+    rare = np.zeros(catalog.size, dtype=bool)
+    rare[catalog.new_items[is_rare]] = True
     ranked = catalog.ids.lookup(answer.items)
-    listed, is_new = _listed(catalog, impressions, ranked, clicks, options, rank)
-    impressions.add(listed)
+    listed, is_new = _listed(catalog, impressions, rare.copy(), ranked, clicks, options, rank)
+    impressions.add(listed[rare[listed]])
     if not is_new.any():
         return replace(answer, explored=is_new)
     new_reasons = reasons(clicks, listed[is_new]) if answer.reasons is not None else []
@@ -98,12 +135,20 @@ def with_explored(
 
 
 def _listed(
-    catalog: Catalog, impressions: Impressions, ranked: np.ndarray, clicks: np.ndarray, options: Options, rank: Rank
+    catalog: Catalog,
+    impressions: Impressions,
+    rare: np.ndarray,
+    ranked: np.ndarray,
+    clicks: np.ndarray,
+    options: Options,
+    rank: Rank,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the list with exploration: internal ids int32[n], and bool[n], which of them were placed."""
+    """Return the list with exploration: internal ids int32[n], and bool[n], which of them were placed.
+
+    rare: bool[size], the new items to explore; it is changed.
+    """
     unchanged = ranked, np.zeros(len(ranked), dtype=bool)
     assert options.explore is not None
-    rare = impressions.of(catalog) < options.explore.below
     rare[clicks] = False
     applied = None
     if options.rules is not None:

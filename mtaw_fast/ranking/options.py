@@ -22,7 +22,7 @@ _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single emp
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
 _SECONDS = range(1_000_000_000, LATEST_MOMENT // 1000)  # from 2001 on in seconds; in milliseconds, days of January 1970
 Rules: TypeAlias = Mapping[str, Any] | RuleSet | None  # written out, or checked before
-EXPLORE_BELOW = 100  # impressions from which on an item is not explored, by default
+EXPLORE_BELOW = 100  # displays and clicks from which on a new item is not explored, by default
 _LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
 
 
@@ -153,7 +153,7 @@ class OptionKeywords(TypedDict, total=False):
 
 
 class Explore(NamedTuple):
-    """The share of a list that goes to items with fewer than `below` impressions."""
+    """The share of a list that goes to new items with fewer than `below` displays and clicks together."""
 
     share: float
     below: int

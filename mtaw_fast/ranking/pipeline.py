@@ -214,7 +214,7 @@ class Pipeline:
         return answer
 
     def _explored(self, answer: Recommendations, session: Sessions, options: Options) -> Recommendations:
-        """Return the answer to a session of known clicks, with a share of its positions given to seldom shown items."""
+        """Return the answer to a session of known clicks, with a share of its positions given to new items."""
 
         def rank(k: int, conditions: Conditions) -> np.ndarray:
             ids = self.rank(session, k, conditions)[0][0]

@@ -61,6 +61,11 @@ class ServedPipeline:
             current = self.pipeline
             self.pipeline = Pipeline.of(change(current.catalog), self.encoder, self.index, current)
 
+    def take_displays(self) -> tuple[list[int | str], list[int]]:
+        """Return the ids of the new items that were shown since the last call, and how often."""
+        items, counts = self.pipeline.impressions.take()
+        return self.pipeline.catalog.ids.external(items), counts.tolist()
+
     def switch_to(self, parts: Parts, catalog: Catalog) -> None:
         """Serve another catalog, perhaps of another bundle."""
         bundle, encoder, index = parts

@@ -86,6 +86,7 @@ def _routes(with_sessions: bool, learns: bool, with_feedback: bool) -> list[Any]
         items.similar_items,
         items.find_items,
         changes.add_items,
+        changes.new_items,
         changes.remove_items,
         changes.hide_items,
         changes.show_items,

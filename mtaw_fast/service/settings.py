@@ -135,9 +135,9 @@ class Settings:
     ranking_key : bytes, optional
         The key of the rankings' ids, see `ranking_ids.load_key`.
     explore_share : float
-        Share of each list for rarely shown items, unless a request says another.
+        Share of each list for new items, unless a request says another.
     explore_below : int
-        An item is explored while it has fewer clicks and displays together.
+        A new item is explored while it has fewer clicks and displays together.
     """
 
     bundle: Path
@@ -169,7 +169,7 @@ class Settings:
     state: Path | None = None
     drift_threshold: float = THRESHOLD
     ranking_key: bytes | None = field(default=None, repr=False)
-    explore_share: float = 0.0
+    explore_share: float = 0.05
     explore_below: int = EXPLORE_BELOW
     limits: Limits = field(default_factory=Limits)
 

@@ -20,7 +20,8 @@ def progress() -> LogProgress:
         "log-1", "00000012", {"now": 1_700_000_000_000},
         keys=np.array([3, 3, 9], np.uint64), sessions=np.array([0, 2, 1], np.int32), last=np.array([5, 7, 6], np.int64),
         untrained=np.array([4], np.int32), seed_items=np.array([4, 4], np.int32),
-        seed_neighbors=np.array([0, 1], np.int32), open={"s": (8, 7, 2, False, [8])}, since=17,
+        seed_neighbors=np.array([0, 1], np.int32), seed_times=np.array([0, 9], np.int64), displays=[(4, 2)],
+        open={"s": (8, 7, 2, False, [8])}, since=17,
     )  # fmt: skip
 
 
@@ -36,6 +37,8 @@ def test_a_file_is_read_as_it_was_written(progress: LogProgress, saved: Path) ->
     assert (read.open, read.since) == (progress.open, progress.since)
     assert [session for session, _ in read.sessions_of(3)] == [0, 2]
     assert read.seed_neighbors.tolist() == [0, 1]
+    assert read.seed_times.tolist() == [0, 9]
+    assert read.displays == [[4, 2]]
 
 
 def test_vectors_given_by_hand_are_in_a_file_that_has_some(progress: LogProgress, saved: Path) -> None:

@@ -1,4 +1,4 @@
-"""Exploration: a share of the list for items that were seldom shown, without breaking what holds for the list."""
+"""Exploration: a share of the list for new items until they were shown enough, without breaking what holds for it."""
 
 from __future__ import annotations
 
@@ -94,6 +94,21 @@ def test_hidden_removed_and_excluded_items_are_not_explored(rec: Recommender) ->
     assert {item for item in out.items if item in SELDOM} == {SELDOM[8]}
 
 
+def test_only_new_items_are_explored_and_a_catalog_without_any_ranks_once(tmp_path: Path) -> None:
+    parts = bundle_parts(N)
+    save_parts(tmp_path / "bundle", **parts | {"popularity": np.ones(N, dtype=np.int64)})
+    rec = Recommender.load(tmp_path / "bundle")
+    out = rec.recommend(SESSION, 20, explore=0.5)
+    assert out.explored is not None
+    assert not out.explored.any()  # seldom clicked, but not new
+    assert rec.new_items() == []
+    rec.add_items(["new-1"], neighbors=[["sku-30"]])
+    out = rec.recommend(SESSION, 5, explore=0.5)
+    assert "new-1" in out.items
+    assert rec.new_items() == [("new-1", 1, 0, True)]
+    assert rec.new_items(below=1) == [("new-1", 1, 0, False)]
+
+
 def test_the_share_is_kept_on_average() -> None:
     impressions, rng = Impressions(), np.random.default_rng(0)
     for n_clicks in (3, 0):
@@ -112,9 +127,6 @@ def test_rules_hold_with_exploration(tmp_path: Path, kind: str) -> None:
         written = as_text(rules)
         plain = shop.rec.recommend(session, k, rules=written, **options)
         out = shop.rec.recommend(session, k, rules=written, explore=0.4, explore_below=1 << 40, **options)
-        assert out.explored is not None
-        assert not out.explored.any()  # all items are seldom shown: no place is needed
-        out = shop.rec.recommend(session, k, rules=written, explore=0.4, explore_below=9, **options)
         assert out.explored is not None
         placed += int(out.explored.sum())
         _check(shop, session, rules, options, plain.items, out.items, out.explored)

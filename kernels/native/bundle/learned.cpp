@@ -62,7 +62,7 @@ class LearnedCheck {
             throw bundle_error(file_.bytes().path() + ": its layout is not 3; train again");
         constexpr std::string_view kMembers[] = {
             "layout", "log",  "position",       "clock_state", "open",           "since",      "entered",
-            "added",  "left", "content_priors", "candidates",  "refused_tables", "removed_ids"};
+            "added",  "left", "content_priors", "candidates",  "refused_tables", "removed_ids", "displays"};
         for (const auto& [name, value] : about.members()) {
             if (std::find(std::begin(kMembers), std::end(kMembers), name) == std::end(kMembers)) refuse(shown(name));
         }
@@ -83,6 +83,13 @@ class LearnedCheck {
         for (const Json& prior : member(about, "content_priors", Json::Kind::list).list()) {
             if (prior.list().size() != 3 || !prior.list()[2].whole()) refuse("content_priors");
             items(prior, 2, "content_priors");
+        }
+        if (const Json* const displays = about.find("displays"); displays != nullptr) {
+            if (!displays->is(Json::Kind::list)) refuse("displays");
+            for (const Json& count : displays->list()) {
+                if (count.list().size() != 2 || count.list()[1].whole().value_or(-1) < 0) refuse("displays");
+                items(count, 1, "displays");
+            }
         }
         if (!member(about, "entered", Json::Kind::number).whole()) refuse("entered");
         for (const char* const name : {"added", "left"}) {
@@ -114,7 +121,7 @@ class LearnedCheck {
 void check_learned(const TensorFile& file, std::int64_t n_items, std::int64_t n_sessions) {
     std::vector<std::string_view> names = {"about",   "keys",   "sessions",   "last",           "seen",   "untrained",
                                            "removed", "hidden", "seed_items", "seed_neighbors", "carried"};
-    for (const std::string_view added : {"given_items", "given_vectors"}) {
+    for (const std::string_view added : {"given_items", "given_vectors", "seed_times"}) {
         if (file.has(added)) names.push_back(added);
     }
     file.check_names(names, {"guard_traffic", "guard_flood_sessions", "guard_flood_items", "guard_crowd",
@@ -136,6 +143,7 @@ void check_learned(const TensorFile& file, std::int64_t n_items, std::int64_t n_
     const std::int64_t n_vectors = file.has("given_vectors") ? check.vector<float>("given_vectors") : 0;
     if (check.vector<std::int64_t>("last") != n_keys || file.length("sessions") != n_keys ||
         file.length("seed_items") != file.length("seed_neighbors") ||
+        (file.has("seed_times") && check.vector<std::int64_t>("seed_times") != file.length("seed_items")) ||
         n_vectors % std::max<std::int64_t>(n_given, 1) != 0) {
         check.refuse("its arrays differ in length");
     }

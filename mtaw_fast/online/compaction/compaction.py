@@ -205,8 +205,8 @@ class _Compaction:
         unavailable = np.flatnonzero(event_processor.items.unavailable[: n_items + n_new])
         hidden = np.array(sorted(event_processor.items.hidden), dtype=np.int32)
         unfinished = [part.line() for part in event_processor.table_parts.unfinished]
-        priors = np.array(event_processor.priors, dtype=np.int32).reshape(-1, 2)
-        given = event_processor.items.given
+        priors = np.array(event_processor.priors, dtype=np.int64).reshape(-1, 3)
+        given, displays = event_processor.items.given, event_processor.items.displays
         return LogProgress(
             log=log,
             position=event_processor.position,
@@ -218,8 +218,9 @@ class _Compaction:
             untrained=np.concatenate([old.untrained, np.arange(n_items, n_items + n_new, dtype=np.int32)]),
             removed=np.setdiff1d(unavailable, hidden).astype(np.int32),
             hidden=hidden,
-            seed_items=np.ascontiguousarray(priors[:, 0]),
-            seed_neighbors=np.ascontiguousarray(priors[:, 1]),
+            seed_items=priors[:, 0].astype(np.int32),
+            seed_neighbors=priors[:, 1].astype(np.int32),
+            seed_times=np.ascontiguousarray(priors[:, 2]),
             given_items=np.array(list(given), dtype=np.int32),
             given_vectors=np.array(list(given.values()), dtype=np.float32).ravel(),
             carried=np.frombuffer(b"\n".join(filter(None, [self._carried(), *unfinished])), dtype=np.uint8),
@@ -232,6 +233,7 @@ class _Compaction:
             candidates={item: sorted(keys) for item, keys in event_processor.items.new_items.candidates.items()},
             guards=event_processor.guards.state(),
             removed_ids=sorted(event_processor.items.removed_ids, key=str),
+            displays=[(item, int(displays[item])) for item in np.flatnonzero(displays).tolist()],
             refused_tables=event_processor.table_parts.refused,
         )
 

@@ -7,6 +7,7 @@
 {"remove": ["sku-7"], "time": ..}
 {"hide": ["sku-7"], "time": ..}      and "show"
 {"placement": "cart", "is": {"sets": [..]}, "time": ..}      null removes it; or all "revisions": [[1, TIME, {..}], ..]
+{"displays": ["sku-new"], "counts": [12], "time": ..}      how often a process has shown new items since it said so last
 {"clock": "confirmed", "time": ..}      an operator says that the newest clicks arrived when they say
 {"table": "2f1c..", "part": 0, "of": 2, "data": "<base64>", "time": ..}     a change of the item table, in parts
 """
@@ -25,6 +26,7 @@ from mtaw_fast.system import host
 
 MAX_TEXT_LENGTH = 512  # characters of an id
 INT64 = 2**63  # from here on an integer takes more than 64 bits
+_MAX_COUNT = 2**31
 _HUGE = 2.0**128  # a vector is stored as float32, which ends here
 _ENCODER, _DECODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False), json.JSONDecoder()
 EARLIEST, LATEST = 0, 4_102_444_800_000  # 1970 .. 2100: any other number is not a time in milliseconds
@@ -172,7 +174,21 @@ class SetPlacement:
         return _encoded({"placement": self.name, **what, "time": self.time})
 
 
-Event = Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | SetPlacement | ConfirmClock
+@dataclass(frozen=True, slots=True)
+class Displays:
+    """How often one process has shown new items since its last such event. counts: one for each item."""
+
+    items: tuple[int | str, ...]
+    counts: tuple[int, ...]
+    time: int
+
+    def line(self) -> bytes:
+        return _encoded({"displays": self.items, "counts": self.counts, "time": self.time})
+
+
+Event = (
+    Click | Forget | AddItems | RemoveItems | HideItems | ShowItems | TablePart | SetPlacement | ConfirmClock | Displays
+)
 
 
 def now_ms() -> int:
@@ -241,6 +257,11 @@ def parse(line: bytes) -> Event | None:
         if content is not None and type(content) is not dict:
             raise ValueError("its placement is not an object")
         return SetPlacement(name, content, time)
+    if "displays" in value:
+        items, counts = _are_items(value["displays"], "displays"), value["counts"]
+        if not _are_counts(counts) or len(counts) != len(items):
+            raise ValueError("its counts are not one whole number for each item")
+        return Displays(items, tuple(counts), time)
     if "clock" in value:
         return ConfirmClock(time)
     if "table" in value:
@@ -267,6 +288,10 @@ def _are_items(values: Any, name: str) -> tuple[int | str, ...]:
     ):
         raise ValueError(f"its {name} holds something that is not an item id")
     return tuple(values)
+
+
+def _are_counts(values: Any) -> bool:
+    return type(values) is list and all(type(number) is int and 0 <= number < _MAX_COUNT for number in values)
 
 
 def _are_numbers(values: Any, name: str) -> tuple[float, ...]:

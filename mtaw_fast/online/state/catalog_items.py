@@ -13,7 +13,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
-from mtaw_fast.online.log.events import is_id
+from mtaw_fast.online.log.events import Displays, is_id
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.content_prior import ContentPrior
 from mtaw_fast.online.state.new_items import NewItems
@@ -29,9 +29,9 @@ class CatalogItems:
     that are not recommended. hidden: those of them that have too few clicks so far. added: items that were added by
     hand since the training. given: the vectors that came with them. removed_ids: items that were removed by hand and
     are not in the catalog: clicks that brought them are no longer in the log. entered: new items whose attributes have
-    not been looked at. left: items that entered by clicks and that no session holds any more. live: the item table with
-    what changed, and the items that were hidden by hand. changed: whether items were added, removed or changed; the
-    reader resets it.
+    not been looked at. displays: int64[N + limits.new_items], how often each was shown while it was new. left: items
+    that entered by clicks and that no session holds any more. live: the item table with what changed, and the items
+    that were hidden by hand. changed: whether items were added, removed or changed; the reader resets it.
     """
 
     def __init__(self, model: Model, limits: LearningLimits, progress: LogProgress) -> None:
@@ -44,6 +44,9 @@ class CatalogItems:
         self.unavailable = np.zeros(capacity, dtype=bool)
         self.unavailable[progress.removed] = True
         self.unavailable[progress.hidden] = True
+        self.displays = np.zeros(capacity, dtype=np.int64)
+        for internal_id, count in progress.displays:
+            self.displays[internal_id] = count
         self.hidden = set(progress.hidden.tolist())
         self.added, self._untrained = set(progress.added), set(progress.untrained.tolist())
         self.removed_ids = set(progress.removed_ids)
@@ -167,6 +170,13 @@ class CatalogItems:
             else:
                 self.hidden.discard(internal_id)
                 self.unavailable[internal_id] = True
+        self.changed = True
+
+    def count_displays(self, event: Displays) -> None:
+        """Count how often items were shown; those that are not known are ignored."""
+        for internal_id, count in zip(self.internal_ids_of(event.items).tolist(), event.counts, strict=True):
+            if internal_id >= 0:
+                self.displays[internal_id] += count
         self.changed = True
 
     def uncount(self, internal_ids: np.ndarray) -> list[int]:

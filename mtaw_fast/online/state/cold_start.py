@@ -1,10 +1,10 @@
 """The cold-start prior: what the session memory learns about a new item with neighbors.
 
 The memory knows nothing about an item that no session holds, and the ranker then ranks it last, whatever its vector
-is. So an item starts with made-up sessions, of a click on a neighbor and one on the item: 12 for each neighbor that was
-named by hand, 3 for each one that its attributes suggest. They are evidence like any other, and real clicks soon
-outweigh them. The delta holds these sessions as long as it lives. They are not part of the tables, of popularity, or of
-what a bundle says about its clicks.
+is. So an item starts with made-up sessions, of a click on a neighbor and one on the item: in the memory 12 for each
+neighbor that was named by hand, 3 for each one that its attributes suggest; in the trends 1. They are evidence like any
+other, and real clicks soon outweigh them. The delta holds these sessions as long as it lives. They are not part of the
+tables, of popularity, or of what a bundle says about its clicks.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import numpy as np
 from mtaw_fast.errors import DataError
 from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import SessionMemory
+from mtaw_fast.kernels.native.trends import Trends
 from mtaw_fast.memory.settings import query_settings
 from mtaw_fast.model.model import Model
+from mtaw_fast.online.state.content_prior import ContentPrior
 from mtaw_fast.ranking.catalog import Catalog
 
 # Of an item and one neighbor that was named by hand: with 96, such items are in every other ranking around them.
 SESSIONS = 12
 CONTENT_SESSIONS = 3
 _NEW_ITEMS = 65_536
+_FIRST_IN_TRENDS = -(1 << 40)  # handles of made-up sessions; those of the tables' sessions lie above
 
 
 def memory_with_delta(model: Model, new_items: int = _NEW_ITEMS) -> tuple[SessionMemory, MemoryDelta]:
@@ -60,29 +63,61 @@ def with_priors(
             None if neighbors is None else [neighbors[row] for row in rows],
         )
     wider = catalog.with_items(items, vectors, neighbors)
+    lists = [] if neighbors is None else [catalog.ids.lookup(row).tolist() for row in neighbors]
+    return _with_sessions(catalog, wider, lists, SESSIONS)
+
+
+def with_new_rows(catalog: Catalog) -> Catalog:
+    """Return the next state, with the items whose rows came since the training, if their attributes say something."""
+    table, trained, prior = catalog.items, catalog.model.items, ContentPrior(catalog.model)
+    if table is None or not prior.is_known:
+        return catalog
+    known = frozenset(() if trained is None else trained.waiting.ids)
+    vectors = prior.of_waiting(table, [item for item in table.waiting.ids if item not in known])
+    if not vectors:
+        return catalog
+    load = np.zeros(catalog.model.n_items, dtype=np.int64)
+    lists = [prior.neighbors(vector, load) for vector in vectors.values()]
+    wider = catalog.with_items(list(vectors), np.stack([*vectors.values()]), None)
+    return _with_sessions(catalog, wider, lists, CONTENT_SESSIONS)
+
+
+def _with_sessions(catalog: Catalog, wider: Catalog, lists: Sequence[Sequence[int]], sessions: int) -> Catalog:
+    """Return `wider`, whose new items have made-up sessions with their neighbors: lists of internal ids, one for each.
+
+    catalog: the state before it. No list: nothing is learned of the items.
+    """
     delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
+    count = wider.size - catalog.size
     if delta is not None and wider.size > delta.n_catalog:
         raise DataError(
-            f"{len(items):,} more items would make {len(wider.added):,} added ones; the session memory has room for "
+            f"{count:,} more items would make {len(wider.added):,} added ones; the session memory has room for "
             f"{delta.n_catalog - catalog.model.n_items:,}; load the bundle again and add all of them in one call"
         )
-    if catalog.model.memory is None or neighbors is None:
+    if catalog.model.memory is None or not lists:
         return wider
     # All states share the delta of the first one that needed a delta, so that its priors stay.
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model, max(_NEW_ITEMS, 2 * len(wider.added)))
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
-    for internal_id, item_neighbors in zip(range(catalog.size, wider.size), neighbors, strict=True):
-        for neighbor in catalog.ids.lookup(item_neighbors).tolist():
-            add_prior(delta, internal_id, neighbor, delta.n_sessions, SESSIONS)
+    now = None if trends is None else trends.counters.newest
+    for internal_id, neighbors in zip(range(catalog.size, wider.size), lists, strict=True):
+        for neighbor in neighbors:
+            add_prior(delta, trends, internal_id, neighbor, delta.n_sessions, sessions, now)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 
 
-def add_prior(delta: MemoryDelta, item: int, neighbor: int, first: int, count: int) -> int:
+def add_prior(
+    delta: MemoryDelta, trends: Trends | None, item: int, neighbor: int, first: int, count: int, time: int | None
+) -> int:
     """Add `count` made-up sessions of an item and one neighbor; return how many made-up sessions there are now.
 
-    first: how many there were before. Their handles are negative.
+    trends: get one session of that time, Unix milliseconds. first: how many there were before. Their handles are
+    negative.
     """
+    pair = np.array([neighbor, item], dtype=np.int32)
     handles = np.repeat(-1 - np.arange(first, first + count, dtype=np.int64), 2)
-    delta.click(handles, np.tile(np.array([neighbor, item], dtype=np.int32), count))
+    delta.click(handles, np.tile(pair, count))
+    if trends is not None and time is not None:
+        trends.click(np.full(2, _FIRST_IN_TRENDS - first, dtype=np.int64), pair, np.full(2, time, dtype=np.int64))
     return first + count

@@ -6,12 +6,19 @@ model, d dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import NO_TIME
+from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.model.model import Model
+from mtaw_fast.ranking.item_content import content_arrays, content_columns
 
-NEIGHBORS = 5
+NEIGHBORS = 10
+MAX_LOAD = 10  # new items that one neighbor starts: a whole catalog of new rows must not fill its rankings
+FRESH_MS = 86_400_000
 _MIN_COSINE = 0.3  # of a neighbor's vector with that of the attributes
 _HALF_LIFE = 20_000  # clicks after which a click counts half, for which neighbors are clicked now
 _MAX_WEIGHT = 1e200
@@ -59,11 +66,15 @@ class ContentPrior:
         vector = self._content.vectors(source, np.array([row]))[0]
         return vector if vector.any() else None
 
-    def says_something(self, table: ItemTable) -> np.ndarray:
-        """Return bool[..]: which of the rows that wait have attributes that the content vectors know."""
-        assert self._content is not None
-        rows = waiting_rows(table)
-        return np.any(self._content.vectors(rows, np.arange(rows.n_rows)), axis=1)
+    def of_waiting(self, table: ItemTable, items: Iterable[int | str]) -> dict[int | str, np.ndarray]:
+        """Return the vectors float32[d] of those items whose rows wait, and whose attributes say something."""
+        if self._content is None:
+            return {}
+        row_of = self._waiting_rows_of(table)
+        waiting = [item for item in items if item in row_of]
+        rows = np.array([row_of[item] for item in waiting], dtype=np.int64)
+        vectors = self._content.vectors(waiting_rows(table), rows) if waiting else ()
+        return {item: vector for item, vector in zip(waiting, vectors, strict=True) if vector.any()}
 
     def _waiting_rows_of(self, table: ItemTable) -> dict[int | str, int]:
         if self._waiting_of is None or self._waiting_of.waiting is not table.waiting:
@@ -71,12 +82,30 @@ class ContentPrior:
             self._waiting_of = table
         return self._waiting
 
-    def neighbors(self, vector: np.ndarray) -> list[int]:
-        """Return the items of the model that are nearest to a vector, among those that are clicked now."""
+    def neighbors(self, vector: np.ndarray, load: np.ndarray) -> list[int]:
+        """Return the items of the model that are nearest to a vector, among those that are clicked now.
+
+        load: int64[N], of how many new items each is a neighbor already; it counts the result.
+        """
         cosines = self._vectors @ vector
-        scores = np.where(cosines >= _MIN_COSINE, cosines, 0) * np.log1p(self._recent / self._weight)
+        may_start = (cosines >= _MIN_COSINE) & (load < MAX_LOAD)
+        scores = np.where(may_start, cosines, 0) * np.log1p(self._recent / self._weight)
         best = np.argsort(-scores, kind="stable")[:NEIGHBORS]
-        return [item for item in best.tolist() if scores[item] > 0]
+        best = best[scores[best] > 0]
+        load[best] += 1
+        chosen: list[int] = best.tolist()
+        return chosen
+
+
+def fresh_rows(table: ItemTable, newest: int) -> list[int | str]:
+    """Return the ids of the rows that wait whose first time column is later than a day before the newest click."""
+    created = content_columns(table).created
+    if created is None or created not in table.waiting.columns:
+        return []
+    times = content_arrays(SideFeatures((), (), created), waiting_rows(table))[1]
+    assert times is not None
+    is_fresh = (times != NO_TIME) & (times > newest - FRESH_MS)
+    return [item for item, fresh in zip(table.waiting.ids, is_fresh.tolist(), strict=True) if fresh]
 
 
 def waiting_rows(table: ItemTable) -> ItemTable:

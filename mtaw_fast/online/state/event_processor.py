@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
 
+from mtaw_fast.items import TableChange
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.log.event_log import START, LogEntry
@@ -20,6 +21,7 @@ from mtaw_fast.online.log.events import (
     AddItems,
     Click,
     ConfirmClock,
+    Displays,
     Event,
     Forget,
     HideItems,
@@ -33,6 +35,7 @@ from mtaw_fast.online.log.table_parts import TableParts
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.catalog_items import CatalogItems
 from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS
+from mtaw_fast.online.state.content_prior import fresh_rows
 from mtaw_fast.online.state.guards import Guards
 from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
 from mtaw_fast.online.state.log_clock import LogClock
@@ -40,6 +43,7 @@ from mtaw_fast.online.state.session_items import SessionItems
 from mtaw_fast.online.state.session_tracker import SessionTracker, UpdateBatch, key_of
 
 _STEP = 16  # clicks between two updates of the vectors of new items
+_FEW_CLICKS, _WEEK_MS = 5, 7 * 86_400_000  # an item with more clicks, or older, needs no start
 
 
 class EventSink(Protocol):
@@ -80,9 +84,9 @@ class EventProcessor:
 
     since: Unix milliseconds up to which the model was trained: earlier clicks are in it already.
 
-    position: the log's, after the last event. priors: pairs of an item that was added by hand and a neighbor that was
-    named with it. content_priors: a new item, a neighbor that its attributes suggest, and the time (0: unknown) of the
-    newest click then. refused: counts clicks, items and vectors that were not learned, by reason; the tracker counts
+    position: the log's, after the last event. priors: an item that was added by hand, a neighbor that was named with
+    it, and the time (0: unknown) of the newest click then. content_priors: the same with a neighbor that the attributes
+    suggest. refused: counts clicks, items and vectors that were not learned, by reason; the tracker counts
     its own. learned_clicks: those that the model carries along included. keeps_vectors: whether vectors of the model
     still follow sessions that were forgotten, until a compaction computes them again. counted: whether known items were
     clicked; the reader resets it.
@@ -103,7 +107,9 @@ class EventProcessor:
         self.refused: Counter[str] = Counter()
         self.items = CatalogItems(model, limits, self._progress)
         self.learned_clicks = 0
-        self.priors = list(zip(self._progress.seed_items.tolist(), self._progress.seed_neighbors.tolist(), strict=True))
+        progress = self._progress
+        seeds = progress.seed_items.tolist(), progress.seed_neighbors.tolist(), progress.seed_times.tolist()
+        self.priors: list[tuple[int, int, int]] = list(zip(*seeds, strict=True))
         self.content_priors = [*self._progress.content_priors]
         self._items_of_session = SessionItems()
         self._last_clicks = array("q")  # by handle: time of the last learned click
@@ -122,11 +128,13 @@ class EventProcessor:
 
     def start(self, sink: EventSink) -> None:
         """Pass on what the model holds outside its tables: priors, and the sessions that were still open."""
-        for item, neighbor in self.priors:
-            sink.add_prior(item, neighbor, SESSIONS)
+        for item, neighbor, time in self.priors:
+            sink.add_prior(item, neighbor, SESSIONS, time or None)
         for item, neighbor, time in self.content_priors:
             sink.add_prior(item, neighbor, CONTENT_SESSIONS, time or None)
-        self._enter_from_table(sink)
+        table = self.items.table() if self.position == START and self._limits.cold_start and self._now else None
+        if table is not None:
+            self._enter_rows(self.items.content.of_waiting(table, fresh_rows(table, self._now)), sink)
         self.tracker.resume(self._progress.open)
         for lines in self._progress.carried_lines():
             carried = [parse(line) for line in lines]
@@ -185,6 +193,8 @@ class EventProcessor:
                 self.items.remove(event.items)
             elif isinstance(event, ConfirmClock):
                 self.tracker.clock.confirm(event.time)
+            elif isinstance(event, Displays):
+                self.items.count_displays(event)
             elif isinstance(event, (HideItems, ShowItems, SetPlacement, TablePart)):
                 self._change_items(event, sink)
         self._learn(clicks, sink)
@@ -345,8 +355,8 @@ class EventProcessor:
             if internal_id >= self._n_items:
                 items.new_items.describe(event, row, internal_id, neighbors)
             for neighbor in neighbors:
-                self.priors.append((internal_id, neighbor))
-                sink.add_prior(internal_id, neighbor, SESSIONS)
+                self.priors.append((internal_id, neighbor, self._now))
+                sink.add_prior(internal_id, neighbor, SESSIONS, self._now or None)
         items.entered.clear()  # what was given with them says more
         sink.refresh_vectors()
 
@@ -356,39 +366,62 @@ class EventProcessor:
         items = self.items
         if items.entered and items.content.is_known:
             table, ids = items.live.latest(items.internal_ids_of, items.size), items.new_items.ids
-            now = self.tracker.clock.now or self._learned_until
+            load = np.zeros(0, dtype=np.int64) if sink is None else self._neighbors_load()
             for internal_id in items.entered:
                 vector = items.content.vector(ids[internal_id - self._n_items], internal_id, table)
                 if vector is not None:
                     items.new_items.describe_by_content(internal_id, vector)
                     if sink is not None:
-                        for neighbor in items.content.neighbors(vector):
-                            self.content_priors.append((internal_id, neighbor, now))
-                            sink.add_prior(internal_id, neighbor, CONTENT_SESSIONS, now or None)
+                        for neighbor in items.content.neighbors(vector, load):
+                            self.content_priors.append((internal_id, neighbor, self._now))
+                            sink.add_prior(internal_id, neighbor, CONTENT_SESSIONS, self._now or None)
         items.entered.clear()
 
-    def _enter_from_table(self, sink: EventSink) -> None:
-        """Let items that only the table knows enter, if cold start is on and their attributes say something."""
+    @property
+    def _now(self) -> int:
+        """The time of the newest click, 0 if unknown."""
+        return self.tracker.clock.now or self._learned_until
+
+    def _neighbors_load(self) -> np.ndarray:
+        """Return int64[N]: of how many new items, that few have clicked, each item is a neighbor by attributes."""
+        load = np.zeros(self._n_items, dtype=np.int64)
+        for item, neighbor, time in self.content_priors:
+            if self.items.clicks[item] < _FEW_CLICKS and time >= self._now - _WEEK_MS:
+                load[neighbor] += 1
+        return load
+
+    def _enter_rows(self, vectors: Iterable[int | str], sink: EventSink) -> None:
+        """Let items of the table enter before anybody clicks them."""
         items = self.items
-        table = items.table() if self._limits.cold_start and items.content.is_known else None
-        if table is None or not len(table.waiting):
-            return
-        is_described = items.content.says_something(table)
-        for item, described in zip(list(table.waiting.ids), is_described.tolist(), strict=True):
-            if described and items.fits(item) and item not in items.removed_ids:
+        for item in vectors:
+            if items.fits(item) and item not in items.removed_ids:
                 internal_id = items.enter(item)
                 if isinstance(internal_id, str):
                     self.refused[internal_id] += 1
                 else:
                     items.show(internal_id)
-        self._look_at_attributes(sink)
-        sink.refresh_vectors()
+        if items.entered:
+            self._look_at_attributes(sink)
+            sink.refresh_vectors()
 
     def _change_items(self, event: Event, sink: EventSink) -> None:
-        """Apply an event to the item table."""
-        refusal = apply_item_event(event, self.items.live, self.table_parts)
+        """Apply an event to the item table. Items enter with their row if its attributes say something for the first
+        time: who reads the log from a later position decides the same."""
+        items, looks = self.items, self._limits.cold_start and self.items.content.is_known
+        unknown: list[int | str] = []
+        known_before: dict[int | str, np.ndarray] = {}
+
+        def note(change: TableChange) -> None:
+            ids = change.frame.ids
+            unknown.extend(ids[row] for row in np.flatnonzero(items.internal_ids_of(ids) < 0).tolist())
+            if unknown and (before := items.table()) is not None:
+                known_before.update(items.content.of_waiting(before, unknown))
+
+        refusal = apply_item_event(event, items.live, self.table_parts, note if looks else None)
         if refusal is None:
-            self.items.changed = True
-            self._enter_from_table(sink)
+            items.changed = True
+            if unknown and (table := items.table()) is not None:
+                vectors = items.content.of_waiting(table, unknown)
+                self._enter_rows([item for item in vectors if item not in known_before], sink)
         elif refusal == WRONG_TABLE:
             self.refused[refusal] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable, TableChange
@@ -62,10 +62,13 @@ WRONG_TABLE = "wrong_table"
 _LOG = logging.getLogger("mtaw_fast.online")
 
 
-def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str | None:
+def apply_item_event(
+    event: Event, items: LiveItems, parts: TableParts, before: Callable[[TableChange], None] | None = None
+) -> str | None:
     """Apply an event to the item table; return None if it changed, else why not.
 
-    parts: the incomplete changes, which receive a part of a table, and the changes that did not fit.
+    parts: the incomplete changes, which receive a part of a table, and the changes that did not fit. before: called
+    with a change of the table before it is applied.
     """
     if isinstance(event, HideItems):
         items.hide(event.items)
@@ -80,7 +83,10 @@ def apply_item_event(event: Event, items: LiveItems, parts: TableParts) -> str |
         if data is None or event.time <= items.made:  # the bundle's table is newer
             return "no_change"
         try:
-            items.apply(TableChange.unpacked(data), event.time)
+            change = TableChange.unpacked(data)
+            if before is not None:
+                before(change)
+            items.apply(change, event.time)
         except DataError as error:  # another process changed the table after the sender had checked it
             parts.refuse(event.table)
             _LOG.warning("a change of the item table was skipped: %s", error)

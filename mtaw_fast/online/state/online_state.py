@@ -22,7 +22,6 @@ from mtaw_fast.online.state.event_processor import EventProcessor
 from mtaw_fast.online.state.new_items import evidence_vector
 from mtaw_fast.ranking.catalog import Catalog
 
-_FIRST_PRIOR = -(1 << 40)  # the trends' handles of made-up sessions; those of the tables' sessions lie above
 _WAITING = 65_536  # sessions that are remembered because an item in them has no vector yet
 _FWD, _BWD = PAIR_KINDS.index("fwd"), PAIR_KINDS.index("bwd")
 _SESSIONS = COUNTS.index("sessions")
@@ -141,11 +140,7 @@ class OnlineState:
 
     def add_prior(self, item: int, neighbor: int, sessions: int, time: int | None = None) -> None:
         first = self._n_prior_sessions
-        self._n_prior_sessions = add_prior(self.delta, item, neighbor, first, sessions)
-        if time is not None and self.trends is not None:
-            handles = np.repeat(_FIRST_PRIOR - np.arange(first, first + sessions, dtype=np.int64), 2)
-            items = np.tile(np.array([neighbor, item], dtype=np.int32), sessions)
-            self.trends.click(handles, items, np.full(2 * sessions, time, dtype=np.int64))
+        self._n_prior_sessions = add_prior(self.delta, self.trends, item, neighbor, first, sessions, time)
 
     def refresh_vectors(self) -> None:
         new_items = self._items.new_items
@@ -224,7 +219,7 @@ class OnlineState:
         unavailable, clicks, added = items.unavailable[:size].copy(), items.clicks[:size].copy(), items.new_items
         catalog = Catalog.learned(
             self.model, added.internal_ids, self._current_vectors(), self._norm, unavailable, clicks, self.memory,
-            self.delta, self.trends, items.table(), added.left,
+            self.delta, self.trends, items.table(), added.left, items.displays[:size].copy(),
         )  # fmt: skip
         if counts_alone:
             _ = catalog.most_clicked  # sort here: such catalogs are frequent, and no ranking may wait for it

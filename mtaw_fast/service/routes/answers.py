@@ -225,6 +225,22 @@ class FoundItems(Struct, kw_only=True):
     items: Items
 
 
+class NewItemAnswer(Struct, kw_only=True):
+    """What became of a new item."""
+
+    item: int | str
+    displays: Annotated[int, Meta(description="How often lists with exploration have shown it.")]
+    clicks: Annotated[int, Meta(description="How often it was clicked.")]
+    explored: Annotated[bool, Meta(description="Whether it still gets a share of the lists.")]
+
+
+class NewItemsAnswer(Struct, kw_only=True):
+    """The items that no training saw clicked, in the order in which they came."""
+
+    version: Version
+    items: list[NewItemAnswer]
+
+
 class AskLimits(Struct, kw_only=True):
     """What a request may ask for."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import numpy as np
-from litestar import Response, patch, post, put
+from litestar import Response, get, patch, post, put
 from litestar.params import Body
 
 from mtaw_fast.errors import DataError, LearnError, UsageError
@@ -22,6 +22,8 @@ from mtaw_fast.service.routes.answers import (
     ColumnAnswer,
     ItemsAnswer,
     ItemTableAnswer,
+    NewItemAnswer,
+    NewItemsAnswer,
 )
 from mtaw_fast.service.routes.openapi import errors, operation
 from mtaw_fast.service.routes.requests import (
@@ -48,6 +50,17 @@ async def add_items(request: StrictRequest, data: Annotated[AddItemsRequest, Bod
     """
     vectors = None if data.vectors is None else _matrix(data.vectors)
     return await _catalog_change(request, lambda bundles: arms.add_items(bundles, data.items, vectors, data.neighbors))
+
+
+@get("/admin/items/new", responses=errors(401, 403, 503), operation_class=operation("new_items"), guards=[admin_only])
+async def new_items(request: StrictRequest) -> Response[NewItemsAnswer]:
+    """Return how often new items were shown and clicked, and which are still explored. Needs the bearer token."""
+    service = service_of(request)
+    snapshot = service.take(request)
+    rows = snapshot.recommender.new_items(service.settings.explore_below)
+    return json_response(
+        NewItemsAnswer(version=snapshot.version, items=[NewItemAnswer(**row._asdict()) for row in rows])
+    )
 
 
 @post(

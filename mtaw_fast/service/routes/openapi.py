@@ -23,7 +23,7 @@ from mtaw_fast.service.settings import Limits
 
 _NEED_TOKEN = (
     "reload", "compact", "add_items", "remove_items", "hide_items", "show_items", "put_items", "patch_items",
-    "put_placement", "get_placement", "get_placements", "delete_placement", "refusals",
+    "put_placement", "get_placement", "get_placements", "delete_placement", "refusals", "new_items",
 )  # fmt: skip
 _MAY_HAVE_TOKEN = ("events", "click")
 VERSION_HEADER = "X-Bundle-Version"
@@ -127,6 +127,10 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
         "items",
         {"items": ["sku-7"]},
         {"version": _VERSION, "items": 40728, "log_position": "0000000000-000000000260"},
+    ),
+    "new_items": (
+        "items", None,
+        {"version": _VERSION, "items": [{"item": "sku-new", "displays": 116, "clicks": 4, "explored": False}]},
     ),
     "put_items": ("items", _TABLE, _TABLE_ANSWER),
     "patch_items": ("items", {"items": [{"id": "sku-9", "price": 49.9}]}, _TABLE_ANSWER | {"rows": 1, "known": 1}),

@@ -101,7 +101,7 @@ def test_what_a_model_carries_is_learned_whatever_the_limits() -> None:
         "log", "0007", LogClock(LearningLimits()).state() | {"now": NOON}, carried=np.frombuffer(lines, np.uint8),
         open={"s": (NOON + 2, NOON, 3, False, ())}, seen=np.array([event_key("s", "e")], np.uint64),
         removed=np.array([7], np.int32), hidden=np.array([8], np.int32), seed_items=np.array([1], np.int32),
-        seed_neighbors=np.array([2], np.int32),
+        seed_neighbors=np.array([2], np.int32), seed_times=np.array([5], np.int64),
     )  # fmt: skip
     event_processor, sink = run([], model_of(learned=learned), session_clicks=1, item_floor=0, item_share=0.01)
     assert [call[1] for call in sink.clicks] == [1, N, 2]

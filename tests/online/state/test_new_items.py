@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.table_parts import table_parts
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.online.state.content_prior import MAX_LOAD
 from mtaw_fast.online.state.new_items import MAX_SESSIONS, NewItems
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training.content import with_content
@@ -134,13 +138,18 @@ def test_the_more_items_came_by_clicks_the_more_sessions_the_next_one_needs(ente
 
 
 ITEMS, GROUPS = 200, 20
-COLD = LearningLimits(cold_start=1)
+DAY = 86_400_000
 
 
 def frame(items: Sequence[int]) -> ItemFrame:
-    """The group of an item is its category."""
+    """The group of an item is its category; from sku-210 on they are of the last day, others of the day before."""
+    times = [NOON - DAY // 2 if i >= 210 else NOON - 2 * DAY for i in items]
     return ItemFrame.of(
-        {"id": [f"sku-{i}" for i in items], "group": [f"group-{i % GROUPS}" for i in items]},
+        {
+            "id": [f"sku-{i}" for i in items],
+            "group": [f"group-{i % GROUPS}" for i in items],
+            "since": [datetime.fromtimestamp(time / 1000, UTC) for time in times],
+        },
         kinds={"group": "category"},
     )
 
@@ -168,6 +177,11 @@ def make_model(waiting: int = 0) -> Model:
 @pytest.fixture(scope="module")
 def model() -> Model:
     return make_model(waiting=20)
+
+
+def dated_at_noon(model: Model) -> Model:
+    assert model.memory is not None
+    return replace(model, clicked_at=np.full(len(model.memory.session_items), NOON))
 
 
 def groups_near(model: Model, vector: np.ndarray) -> set[int]:
@@ -213,18 +227,64 @@ def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> 
     assert not any(hits[0])
 
 
-def test_waiting_items_of_a_bundle_enter_when_it_is_served(model: Model) -> None:
-    assert len(state_of([], model=model).catalog().added) == 0
-    state = state_of([], limits=COLD, model=model)
+def test_fresh_rows_of_the_trained_table_enter_when_it_is_served(model: Model) -> None:
+    assert not state_of([], model=model).catalog().added  # nothing says when it was trained
+    dated = dated_at_noon(model)
+    assert len(state_of([], limits=LearningLimits(cold_start=0), model=dated).catalog().added) == 0
+    state = state_of([], model=dated)
     catalog = state.catalog()
-    assert catalog.added == tuple(f"sku-{ITEMS + i}" for i in range(20))
+    assert catalog.added == tuple(f"sku-{i}" for i in range(210, 220))
     assert catalog.vectors.any(axis=1).all()
     priors = state.event_processor.content_priors
-    assert np.mean([(neighbor - item) % GROUPS == 0 for item, neighbor, _ in priors]) > 0.8
-    assert len(priors) == 5 * 20
+    names = catalog.ids.external(np.array([item for item, _, _ in priors]))
+    groups = [int(name.removeprefix("sku-")) % GROUPS for name in names]
+    assert np.mean([neighbor % GROUPS for _, neighbor, _ in priors] == np.array(groups)) > 0.8
+    assert len(priors) == 10 * 10
     assert catalog.items is not None
-    assert len(catalog.items.waiting) == 0
+    assert len(catalog.items.waiting) == 10
     assert not catalog.unavailable.any()
+
+
+def test_a_row_enters_once_and_only_if_it_came_after_the_training(model: Model, tmp_path: Path) -> None:
+    rec = Recommender.load(save(tmp_path / "bundle", model))
+    rows = {"id": ["sku-205", "new-3", "new-x"], "group": ["group-5", "group-3", None]}
+    report = rec.set_items(rows, mode="patch")
+    assert ["sku-205" in rec.ids, "new-3" in rec.ids, "new-x" in rec.ids] == [False, True, False]
+    assert any("1 new items entered" in note for note in report.notes)
+    session = [f"sku-{3 + GROUPS * place}" for place in range(2)]
+    assert "new-3" in rec.recommend(session, k=20).items
+    rec.set_items(rows, mode="patch")
+    assert rec.n_items == ITEMS + 1
+    rec.set_items({"id": ["new-x"], "group": ["group-4"]}, mode="patch")  # its attributes come later
+    assert "new-x" in rec.ids
+
+
+def test_one_item_starts_few_new_ones(model: Model) -> None:
+    rows = [f"new-{place}" for place in range(300)]
+    change = TableChange.of({"id": rows, "group": ["group-3"] * 300}, "patch")
+    priors = state_of(list(table_parts(change, NOON)), model=model).event_processor.content_priors
+    load = Counter(neighbor for _, neighbor, _ in priors)
+    assert max(load.values()) == MAX_LOAD
+
+
+def test_displays_are_shared_by_the_log_and_kept_by_a_compaction(model: Model, tmp_path: Path) -> None:
+    folder, learned = save(tmp_path / "bundle", model), tmp_path / "learned"
+    first, second = (Recommender.load(folder, learn=LearningSettings(learned, compact=False)) for _ in range(2))
+    first.set_items({"id": ["new-3"], "group": ["group-3"]}, mode="patch")
+    session = [f"sku-{3 + GROUPS * place}" for place in range(2)]
+    for _ in range(7):
+        assert "new-3" in first.recommend(session, k=20, explore=0.05).items
+    until_learned(first, first.observe("a", ["new-3"]))
+    first.close()  # stores what it has shown
+    second.catch_up()
+    assert second.new_items() == [("new-3", 7, 1, True)]
+    assert second.new_items(below=8) == [("new-3", 7, 1, False)]
+    second.compact()
+    assert second.new_items() == [("new-3", 7, 1, True)]
+    second.close()
+    again = Recommender.load(folder, learn=LearningSettings(learned, compact=False))
+    assert again.new_items() == [("new-3", 7, 1, True)]
+    again.close()
 
 
 def test_items_added_by_hand_keep_what_was_given(model: Model, tmp_path: Path) -> None:
@@ -254,10 +314,11 @@ CHANGES = st.lists(
 
 
 @settings(deadline=None, max_examples=25)
-@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30))
+@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30), st.booleans())
 def test_readers_and_compactions_agree(
-    model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int
+    model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int, dated: bool
 ) -> None:
+    model = dated_at_noon(model) if dated else model
     events = [event for part in parts for event in part]
     limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
     whole, parted = (state_of(events, ends, limits, model) for ends in ((), cuts))
