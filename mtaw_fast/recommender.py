@@ -354,9 +354,8 @@ class Recommender:
         self._changes.add_items(list(listed("items", items)), vectors, rows)
 
     def new_items(self, below: int = EXPLORE_BELOW) -> list[NewItem]:
-        """Return the items that no training saw clicked, in the order in which they came: how often each was shown by
-        lists with exploration and clicked, and whether it is explored (as long as both together are fewer than
-        `below`)."""
+        """Return the items that came since the training, in that order: how often each was shown by lists with
+        exploration and clicked, and whether it is explored (as long as both together are fewer than `below`)."""
         pipeline = self._pipeline
         return new_items_of(pipeline.catalog, pipeline.impressions, below)
 

@@ -173,9 +173,8 @@ class Catalog:
 
     @cached_property
     def new_items(self) -> np.ndarray:
-        """int32[..]: internal ids of the items that no training saw clicked and that may be recommended, ascending."""
-        is_new = np.ones(self.size, dtype=bool)
-        is_new[: self.model.n_items] = self.model.popularity == 0
+        """int32[..]: internal ids of the items that came since the training and may be recommended, ascending."""
+        is_new = np.arange(self.size) >= self.model.n_items
         if self.model.log_progress is not None:
             is_new[self.model.log_progress.untrained] = True
         return np.flatnonzero(is_new & ~self.unavailable).astype(np.int32)

@@ -1,6 +1,6 @@
 """Exploration: a share of a list goes to new items until they were shown enough, the best of them for the session.
 
-New are the items that no training saw clicked (`Catalog.new_items`). The items that are placed replace the last ones of
+New are the items that came since the training (`Catalog.new_items`). The items that are placed replace the last ones of
 the list. Nothing that holds for the list is broken: conditions and filters hold, limits count the placed items too, and
 pins stay where they are, also behind the list.
 """

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast.errors import UsageError
+from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.exploring import Impressions
 from mtaw_fast.recommender import Recommender
 from tests.rules.test_ruled_rankings import Shop
@@ -23,18 +24,24 @@ SESSION = ["sku-1", "sku-2"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose last ten items have no click, and all others many."""
+    """A bundle of 50 items."""
     folder = tmp_path_factory.mktemp("explore") / "bundle"
-    parts = bundle_parts(N)
-    popularity = np.full(N, 1000, dtype=np.int64)
-    popularity[50:] = 0
-    save_parts(folder, **parts | {"popularity": popularity})
+    save_parts(folder, **bundle_parts(50))
     return folder
+
+
+def with_new_items(folder: Path, **options: Any) -> Recommender:
+    """The bundle with ten items that came later."""
+    rec = Recommender.load(folder, **options)
+    rng = np.random.default_rng(7)
+    vectors = rng.normal(size=(len(SELDOM), rec.bundle.config.model.embedding_dim)).astype(np.float32)
+    rec.add_items(SELDOM, vectors=vectors)
+    return rec
 
 
 @pytest.fixture
 def rec(folder: Path) -> Recommender:
-    return Recommender.load(folder)
+    return with_new_items(folder)
 
 
 def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> None:
@@ -74,14 +81,14 @@ def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> 
 
 def test_every_way_to_rank_explores_the_same(folder: Path) -> None:
     answers = [
-        Recommender.load(folder).recommend(SESSION, 10, explore=0.4),
-        Recommender.load(folder).session(SESSION).recommend(10, explore=0.4),
-        Recommender.load(folder).recommend_batch([SESSION], 10, explore=0.4)[0],
-        Recommender.load(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4),
+        with_new_items(folder).recommend(SESSION, 10, explore=0.4),
+        with_new_items(folder).session(SESSION).recommend(10, explore=0.4),
+        with_new_items(folder).recommend_batch([SESSION], 10, explore=0.4)[0],
+        with_new_items(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4),
     ]
     assert [answer.items for answer in answers] == [answers[0].items] * 4
     assert all(np.array_equal(answer.explored, answers[0].explored) for answer in answers)  # type: ignore[arg-type]
-    popular = Recommender.load(folder).recommend([], 10, explore=0.4)
+    popular = with_new_items(folder).recommend([], 10, explore=0.4)
     assert popular.fallback
     assert popular.explored is not None
     assert popular.explored.sum() == 4
@@ -94,10 +101,8 @@ def test_hidden_removed_and_excluded_items_are_not_explored(rec: Recommender) ->
     assert {item for item in out.items if item in SELDOM} == {SELDOM[8]}
 
 
-def test_only_new_items_are_explored_and_a_catalog_without_any_ranks_once(tmp_path: Path) -> None:
-    parts = bundle_parts(N)
-    save_parts(tmp_path / "bundle", **parts | {"popularity": np.ones(N, dtype=np.int64)})
-    rec = Recommender.load(tmp_path / "bundle")
+def test_only_new_items_are_explored_and_a_catalog_without_any_ranks_once(folder: Path) -> None:
+    rec = Recommender.load(folder)
     out = rec.recommend(SESSION, 20, explore=0.5)
     assert out.explored is not None
     assert not out.explored.any()  # seldom clicked, but not new
@@ -118,7 +123,9 @@ def test_the_share_is_kept_on_average() -> None:
 
 
 @pytest.mark.parametrize("kind", ["text-ids", "memory"])
-def test_rules_hold_with_exploration(tmp_path: Path, kind: str) -> None:
+def test_rules_hold_with_exploration(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = property(lambda catalog: np.flatnonzero(catalog.popularity < 3).astype(np.int32))
+    monkeypatch.setattr(Catalog, "new_items", few)  # the shop's table has no rows of later items
     shop = Shop(tmp_path / "bundle", kind, "native", "native", seed=5)
     placed = 0
     for _ in range(60):

@@ -13,6 +13,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking import options
+from mtaw_fast.ranking.catalog import Catalog
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 
 
@@ -41,7 +42,8 @@ def test_a_ranking_depends_on_its_moment_by_default_now(rec: Recommender, monkey
     assert rec.recommend(session, k=N) == late
 
 
-def test_packed_sessions_are_explored_at_their_own_moments(folder: Path) -> None:
+def test_packed_sessions_are_explored_at_their_own_moments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Catalog, "new_items", np.arange(0, N, 3, dtype=np.int32))
     items = np.array([12, 13, 7], dtype=np.int32)
     sessions = Sessions(items, np.array([0, 2, 3]), np.array([END - HOUR, END, END + HOUR]))
     early, late = (
@@ -49,6 +51,7 @@ def test_packed_sessions_are_explored_at_their_own_moments(folder: Path) -> None
         for hours in (0, 480)
     )
     assert early == late
+    assert any(answer.explored is not None and answer.explored.any() for answer in early)
 
 
 @pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15, 1_764_150_000])

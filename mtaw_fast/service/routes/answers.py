@@ -235,7 +235,7 @@ class NewItemAnswer(Struct, kw_only=True):
 
 
 class NewItemsAnswer(Struct, kw_only=True):
-    """The items that no training saw clicked, in the order in which they came."""
+    """The items that came since the training, in that order."""
 
     version: Version
     items: list[NewItemAnswer]

@@ -98,7 +98,9 @@ def ranking_keywords(
     rules = request_rules(request.rules, placed, snapshot, scope, settings)
     if rules is not None:
         keywords["rules"] = rules
-    share = settings.explore_share if request.explore is None else request.explore
+    share = request.explore
+    if share is None and len(snapshot.recommender.catalog.new_items):  # without any, nothing can be explored
+        share = settings.explore_share
     if share:
         keywords |= {"explore": share, "explore_below": settings.explore_below}
     return keywords, placed
