@@ -2,11 +2,11 @@
 
 python -m bench.quality.new_items [--data DIR] [--work DIR] [--live] [--json FILE]
 
-Of two logs, a news log (DIR/globo, 2017-10-09 and 10, then six hours) and a shop's (synthetic, its last three days), some
-items are held out whole: their clicks leave the training log, and their rows of the item table are of its last day. A
-training on the rest serves the test clicks in order of time. Four ways: the items wait for their first click; they enter
-with their rows, as by default; with a share of the lists on top; or somebody names neighbors, the five items that the
-test clicks together with each most often, which nobody could know. --live: all learn from the clicks that they serve.
+Of two logs, a news log (DIR/globo, 2017-10-09 and 10, then six hours) and a shop's (synthetic, its last three days),
+some items are held out whole: their clicks leave the training log, and their rows of the item table are of its last
+day. A training on the rest serves the test clicks in order of time. Four ways: the items wait for their first click;
+they enter with their rows, as by default; with a share of the lists on top; or somebody names neighbors, the five items
+that the test clicks together with each most often, which nobody could know. --live: all learn from these clicks.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def measure(log: Log, bundle: Path, way: str, live: bool) -> dict[str, Any]:
 
 
 def neighbors_in(log: Log, rec: Recommender) -> dict[Any, list[Any]]:
-    """Return, for each held item that the test clicks, the five known items that it clicks in the same sessions most."""
+    """Return, for each held item that the test clicks, the five known items that it clicks together with it most."""
     counts: dict[Any, Counter[Any]] = defaultdict(Counter)
     for (items,) in log.test.group_by("session").agg(pl.col("item").unique()).select("item").iter_rows():
         for item in log.held.intersection(items):

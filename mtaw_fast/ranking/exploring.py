@@ -125,9 +125,15 @@ def with_explored(
         return replace(answer, explored=np.zeros(len(answer.items), dtype=bool))
     rare = np.zeros(catalog.size, dtype=bool)
     rare[catalog.new_items[is_rare]] = True
+    rare[clicks] = False
     ranked = catalog.ids.lookup(answer.items)
-    listed, is_new = _listed(catalog, impressions, rare.copy(), ranked, clicks, options, rank)
-    impressions.add(listed[rare[listed]])
+    is_rare_at = rare[ranked]
+    count = impressions.positions(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(is_rare_at))
+    if count <= 0:
+        impressions.add(ranked[is_rare_at])
+        return replace(answer, explored=np.zeros(len(ranked), dtype=bool))
+    listed, is_new = _listed(catalog, rare, count, ranked, clicks, options, rank)
+    impressions.add(np.concatenate([ranked[is_rare_at], listed[is_new]]))
     if not is_new.any():
         return replace(answer, explored=is_new)
     new_reasons = reasons(clicks, listed[is_new]) if answer.reasons is not None else []
@@ -136,8 +142,8 @@ def with_explored(
 
 def _listed(
     catalog: Catalog,
-    impressions: Impressions,
     rare: np.ndarray,
+    count: int,
     ranked: np.ndarray,
     clicks: np.ndarray,
     options: Options,
@@ -145,11 +151,9 @@ def _listed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the list with exploration: internal ids int32[n], and bool[n], which of them were placed.
 
-    rare: bool[size], the new items to explore; it is changed.
+    rare: bool[size], the new items to explore. count: how many of them to place.
     """
     unchanged = ranked, np.zeros(len(ranked), dtype=bool)
-    assert options.explore is not None
-    rare[clicks] = False
     applied = None
     if options.rules is not None:
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
@@ -160,7 +164,6 @@ def _listed(
         )
         conditions = conditions.within(applied.filter)
     fixed = np.isin(ranked, pinned)
-    count = impressions.positions(options.explore.share, len(ranked), clicks) - int(np.count_nonzero(rare[ranked]))
     count = min(count, int(np.count_nonzero(~fixed & ~rare[ranked])))
     if count <= 0:
         return unchanged

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from msgspec import to_builtins
 
@@ -43,7 +44,7 @@ from mtaw_fast.service.routes.requests import FeedbackRequest, ReportedItem
 from mtaw_fast.service.settings import Settings
 from tests.support.random_bundle import bundle_parts, save_parts
 from tests.support.redis_server import Redis
-from tests.support.service.running import Running, eventually, good, refused, running
+from tests.support.service.running import WITH_TOKEN, Running, eventually, good, refused, running
 
 VERSION = "0123456789abcdef"
 
@@ -538,7 +539,12 @@ def test_feedback_stores_that_cannot_be_used_are_refused(tmp_path: Path) -> None
 
 def test_explored_items_are_marked_and_reported(service: Running) -> None:
     body = {"session": ["sku-11"], "k": 10, "explore": 0.4, "reasons": True}
-    answer = good(service.ask("POST", "/v1/recommend", body))
+    assert not any(good(service.ask("POST", "/v1/recommend", body))["explored"])  # there is no new item
+    added = {"items": [f"new-{number}" for number in range(4)], "vectors": np.eye(4, 12).tolist()}
+    position = good(service.ask("POST", "/admin/items/add", added, WITH_TOKEN))["log_position"]
+    ask = ("POST", "/v1/recommend", body)
+    answer = eventually(lambda: (found := good(service.ask(*ask)))["log_position"] >= position and found)
+    assert any(answer["explored"])
     explored = [item for item, is_explored in zip(answer["items"], answer["explored"], strict=True) if is_explored]
     assert [reason.get("rule") == "explored" for reason in answer["reasons"]] == answer["explored"]
     assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
@@ -550,15 +556,31 @@ def test_explored_items_are_marked_and_reported(service: Running) -> None:
         refused(service.ask("POST", "/v1/recommend", {**body, "explore": wrong}), 400, "invalid_request")
 
 
-def test_a_service_explores_by_itself(text_bundle: Path) -> None:
-    with running(text_bundle, "--explore-share", "0.5", "--explore-below", "3") as service:
-        body = {"session": ["sku-11"], "k": 10}
-        counts = [sum(good(service.ask("POST", "/v1/recommend", body))["explored"]) for _ in range(12)]
-        batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-12"]], "k": 10}))
-        assert len(batch["answers"][0]["explored"]) == 10
-        assert max(counts) > 0
+def test_a_service_explores_new_items_by_itself_and_says_what_became_of_them(
+    memory_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(memory_bundle, "--explore-below", "30", "--learn", str(tmp_path / "learned")) as service:
+        body = {"session": ["sku-11"], "k": 20}
+        assert "explored" not in good(service.ask("POST", "/v1/recommend", body))  # there is no new item
+        added = {"items": ["new-1"], "vectors": np.eye(1, 12).tolist()}
+        good(service.ask("POST", "/admin/items/add", added, WITH_TOKEN))
+        answers = [good(service.ask("POST", "/v1/recommend", body)) for _ in range(12)]
+        assert all("new-1" in answer["items"] for answer in answers)
+        batch = good(service.ask("POST", "/v1/recommend/batch", {"sessions": [["sku-12"]], "k": 20}))
+        assert len(batch["answers"][0]["explored"]) == 20
+        new_items = {"item": "new-1", "displays": 13, "clicks": 0, "explored": True}
+        assert good(service.ask("GET", "/admin/items/new", None, WITH_TOKEN))["items"] == [new_items]
         assert "explored" not in good(service.ask("POST", "/v1/recommend", {**body, "explore": 0}))
+        for _ in range(30):
+            good(service.ask("POST", "/v1/recommend", body))
+        (found,) = good(service.ask("GET", "/admin/items/new", None, WITH_TOKEN))["items"]
+        assert found == {"item": "new-1", "displays": 30, "clicks": 0, "explored": False}
         service.assert_no_error()
+    capsys.readouterr()
+    assert main(["items", str(memory_bundle), "--new", "--learn", str(tmp_path / "learned")]) == 0
+    assert capsys.readouterr().out == "new-1: shown 30, clicked 0, explored\n1 new items\n"
+    assert main(["items", str(memory_bundle)]) == 2
+    assert "give FILE, a table, or --new" in capsys.readouterr().err
 
 
 def test_a_ranking_is_recorded_with_its_session_bundle_rules_and_items(tmp_path: Path, text_bundle: Path) -> None:

@@ -33,9 +33,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4"
 ROUTES = (
     "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{id}/click",
     "/v1/sessions/{id}", "/v1/events", "/v1/feedback", "/v1/bundle", "/admin/reload", "/admin/compact",
-    "/admin/refusals", "/admin/items", "/admin/items/add", "/admin/items/remove", "/admin/items/hide",
-    "/admin/items/show", "/admin/placements", "/admin/placements/{name}", "/healthz", "/readyz", "/metrics",
-    "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/", "other",
+    "/admin/refusals", "/admin/items", "/admin/items/new", "/admin/items/add", "/admin/items/remove",
+    "/admin/items/hide", "/admin/items/show", "/admin/placements", "/admin/placements/{name}", "/healthz", "/readyz",
+    "/metrics", "/openapi.json", "/docs", "/watch", "/experiment", "/admin/experiment", "/", "other",
 )  # fmt: skip
 # 0: the client left. Any other status counts as 500.
 STATUSES = (200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 413, 500, 503, 0)

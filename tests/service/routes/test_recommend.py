@@ -109,7 +109,7 @@ def test_openapi_describes_every_route_with_examples(text_service: Running, int_
     assert set(document["paths"]) == {
         "/v1/recommend", "/v1/recommend/batch", "/v1/similar", "/v1/items", "/v1/sessions/{session_id}/click",
         "/v1/sessions/{session_id}", "/v1/bundle", "/admin/reload", "/admin/items/add", "/admin/items/remove",
-        "/admin/items", "/admin/items/hide", "/admin/items/show", "/admin/placements",
+        "/admin/items", "/admin/items/new", "/admin/items/hide", "/admin/items/show", "/admin/placements",
         "/admin/placements/{name}", "/healthz",
         "/readyz", "/metrics",
     }  # fmt: skip
