@@ -17,6 +17,7 @@ from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.content_vectors import ContentVectors
 from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.unclicked_order import UnclickedOrder, fit_unclicked_order
+from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.recommender import Recommender
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 
@@ -66,6 +67,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def unclicked_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    unclicked = property(lambda catalog: np.flatnonzero(catalog.popularity == 0).astype(np.int32))
+    monkeypatch.setattr(Catalog, "new_items", unclicked)
+
+
+@pytest.mark.usefixtures("unclicked_are_new")
 def test_unclicked_items_are_explored_by_age_and_category(folder: Path) -> None:
     rec = Recommender.load(folder)
     unclicked = [f"sku-{i}" for i in np.flatnonzero(rec.bundle.popularity == 0)]
@@ -79,6 +87,7 @@ def test_unclicked_items_are_explored_by_age_and_category(folder: Path) -> None:
     assert new[0] == of_kind[0]
 
 
+@pytest.mark.usefixtures("unclicked_are_new")
 def test_unclicked_items_have_the_age_of_the_moment_of_packed_sessions(folder: Path) -> None:
     moment = END - 398 * HOUR
     sessions = Sessions(np.array([11], dtype=np.int32), np.array([0, 1]), np.array([moment]))
@@ -87,6 +96,7 @@ def test_unclicked_items_have_the_age_of_the_moment_of_packed_sessions(folder: P
         for at in (moment, END + 480 * HOUR)
     )
     assert early == late
+    assert any(answer.explored is not None and answer.explored.any() for answer in early)
 
 
 def test_a_bundle_keeps_the_order(folder: Path) -> None:

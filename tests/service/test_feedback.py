@@ -547,7 +547,7 @@ def test_explored_items_are_marked_and_reported(service: Running) -> None:
     assert any(answer["explored"])
     explored = [item for item, is_explored in zip(answer["items"], answer["explored"], strict=True) if is_explored]
     assert [reason.get("rule") == "explored" for reason in answer["reasons"]] == answer["explored"]
-    assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"]}))
+    assert "explored" not in good(service.ask("POST", "/v1/recommend", {"session": ["sku-11"], "explore": 0}))
     report(service, recommendation=answer["recommendation"], shown=answer["items"], explored=explored)
     lines = kept_in(Path(service.option("--feedback")))
     kept = [line for line in lines if line["recommendation"] == answer["recommendation"]]
