@@ -61,7 +61,7 @@ class LearnedCheck {
         if (const Json* const layout = about.find("layout"); layout == nullptr || layout->whole() != kLearnedLayout)
             throw bundle_error(file_.bytes().path() + ": its layout is not 3; train again");
         constexpr std::string_view kMembers[] = {
-            "layout", "log",  "position",       "clock_state", "open",           "since",      "entered",
+            "layout", "log",  "position",       "clock_state", "open",           "since",       "entered",
             "added",  "left", "content_priors", "candidates",  "refused_tables", "removed_ids", "displays"};
         for (const auto& [name, value] : about.members()) {
             if (std::find(std::begin(kMembers), std::end(kMembers), name) == std::end(kMembers)) refuse(shown(name));
