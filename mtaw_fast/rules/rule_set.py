@@ -53,8 +53,9 @@ class RuleSet:
         """
         shown_as = where or "rules"
         if not isinstance(rules, Mapping):
+            parsed = "; parse a text with json.loads" if isinstance(rules, str) else ""
             raise UsageError(
-                f'{shown_as}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}'
+                f'{shown_as}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}{parsed}'
             )
         source = _as_json(rules, shown_as)
         with _refused(f"{shown_as}: "):

@@ -13,7 +13,7 @@ from mtaw_fast.system import host
 
 FRAME_BYTES = 10  # of a record without its JSON: the checksum, a space and the newline
 MAX_RECORD_BYTES = 64 << 20  # bytes of an event's JSON: a reader holds so many in memory to find a record's end
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 19
 _RECORD_BYTES = 512  # of most records, at most
 
 
