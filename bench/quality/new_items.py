@@ -175,7 +175,7 @@ def report(log: Log, bundle: Path, live: bool) -> dict[str, Any]:
         gains, row = gains_of(found["ranks"]), {"new items a list": round(found["shown"], 2)}
         for name, chosen in (("new", found["is_new"]), ("others", ~found["is_new"]), ("all", found["is_new"] >= 0)):
             means, bounds = (
-                100 * gains[chosen].mean(axis=0),
+                gains[chosen].mean(axis=0),
                 session_bootstrap(gains[chosen], found["sessions"][chosen]),
             )
             row |= {

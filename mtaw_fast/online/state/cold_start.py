@@ -28,6 +28,7 @@ from mtaw_fast.ranking.catalog import Catalog
 SESSIONS = 12
 CONTENT_SESSIONS = 5
 _NEW_ITEMS = 65_536
+_DAY = 86_400_000  # ms
 _FIRST_IN_TRENDS = -(1 << 40)  # handles of made-up sessions; those of the tables' sessions lie above
 
 
@@ -64,7 +65,7 @@ def with_priors(
         )
     wider = catalog.with_items(items, vectors, neighbors)
     lists = [] if neighbors is None else [catalog.ids.lookup(row).tolist() for row in neighbors]
-    return _with_sessions(catalog, wider, lists, SESSIONS)
+    return _with_sessions(catalog, wider, lists, SESSIONS, catalog.model.learned_until)
 
 
 def with_new_rows(catalog: Catalog) -> Catalog:
@@ -79,10 +80,19 @@ def with_new_rows(catalog: Catalog) -> Catalog:
     load = np.zeros(catalog.model.n_items, dtype=np.int64)
     lists = [prior.neighbors(vector, load) for vector in vectors.values()]
     wider = catalog.with_items(list(vectors), np.stack([*vectors.values()]), None)
-    return _with_sessions(catalog, wider, lists, CONTENT_SESSIONS)
+    newest = catalog.model.learned_until or 0
+    return _with_sessions(catalog, wider, lists, CONTENT_SESSIONS, day_before(newest))
 
 
-def _with_sessions(catalog: Catalog, wider: Catalog, lists: Sequence[Sequence[int]], sessions: int) -> Catalog:
+def day_before(time: int) -> int | None:
+    """Return the time of made-up sessions that attributes suggest: older ones, so that the item does not count as
+    rising; None if 0, unknown."""
+    return time - _DAY if time > _DAY else None
+
+
+def _with_sessions(
+    catalog: Catalog, wider: Catalog, lists: Sequence[Sequence[int]], sessions: int, time: int | None
+) -> Catalog:
     """Return `wider`, whose new items have made-up sessions with their neighbors: lists of internal ids, one for each.
 
     catalog: the state before it. No list: nothing is learned of the items.
@@ -100,10 +110,9 @@ def _with_sessions(catalog: Catalog, wider: Catalog, lists: Sequence[Sequence[in
     if delta is None or memory is None:
         memory, delta = memory_with_delta(catalog.model, max(_NEW_ITEMS, 2 * len(wider.added)))
         trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
-    now = None if trends is None else trends.counters.newest
     for internal_id, neighbors in zip(range(catalog.size, wider.size), lists, strict=True):
         for neighbor in neighbors:
-            add_prior(delta, trends, internal_id, neighbor, delta.n_sessions, sessions, now)
+            add_prior(delta, trends, internal_id, neighbor, delta.n_sessions, sessions, time)
     return replace(wider, memory=memory, delta=delta, trends=trends)
 
 

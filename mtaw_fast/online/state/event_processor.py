@@ -34,7 +34,7 @@ from mtaw_fast.online.log.events import (
 from mtaw_fast.online.log.table_parts import TableParts
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.catalog_items import CatalogItems
-from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS
+from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS, day_before
 from mtaw_fast.online.state.content_prior import fresh_rows
 from mtaw_fast.online.state.guards import Guards
 from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
@@ -131,7 +131,7 @@ class EventProcessor:
         for item, neighbor, time in self.priors:
             sink.add_prior(item, neighbor, SESSIONS, time or None)
         for item, neighbor, time in self.content_priors:
-            sink.add_prior(item, neighbor, CONTENT_SESSIONS, time or None)
+            sink.add_prior(item, neighbor, CONTENT_SESSIONS, day_before(time))
         table = self.items.table() if self.position == START and self._limits.cold_start and self._now else None
         if table is not None:
             self._enter_rows(self.items.content.of_waiting(table, fresh_rows(table, self._now)), sink)
@@ -374,7 +374,7 @@ class EventProcessor:
                     if sink is not None:
                         for neighbor in items.content.neighbors(vector, load):
                             self.content_priors.append((internal_id, neighbor, self._now))
-                            sink.add_prior(internal_id, neighbor, CONTENT_SESSIONS, self._now or None)
+                            sink.add_prior(internal_id, neighbor, CONTENT_SESSIONS, day_before(self._now))
         items.entered.clear()
 
     @property
