@@ -238,7 +238,7 @@ def gains_of(ranks: np.ndarray) -> np.ndarray:
     return np.stack([100.0 * hit, np.where(hit, 100 / np.maximum(ranks, 1), 0)], axis=1)
 
 
-def difference_of(values: np.ndarray, session: np.ndarray) -> dict[str, list[float]]:
+def difference_of(values: np.ndarray, session: np.ndarray, digits: int = 2) -> dict[str, list[float]]:
     """Return mean, low and high of each metric's differences, float64[S, 2], resampled by session (int[S])."""
     _, owner = np.unique(session, return_inverse=True)
     counts = np.bincount(owner)
@@ -246,7 +246,7 @@ def difference_of(values: np.ndarray, session: np.ndarray) -> dict[str, list[flo
     draws = np.random.default_rng(0).integers(0, len(counts), (_RESAMPLES, len(counts)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)[:, None]
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    ends = np.stack([values.mean(axis=0), low, high], axis=1).round(2)
+    ends = np.stack([values.mean(axis=0), low, high], axis=1).round(digits)
     return {name: ends[k].tolist() for k, name in enumerate(_METRICS)}
 
 

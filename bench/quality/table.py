@@ -15,6 +15,7 @@ from bench.quality.records import NOT_REFIT, PUBLISHED, protocol_of
 
 QUOTED = Path(__file__).parents[2] / "docs/results/published.jsonl"  # names paper, table and protocol
 _METRICS = ("P@10", "MRR@10", "P@20", "MRR@20")
+_KINDS = ("all", "repeat", "new")
 _FINAL_HEAD = ("", "seeds", *_METRICS, "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 _SCREEN_HEAD = ("settings", "P@20", "MRR@20", "P@20 repeat", "P@20 new", "P@20 new, own left out", "training")
 TITLES = {
@@ -161,3 +162,36 @@ def _ablation(line: Record) -> str:
         else:
             cells.append(f"{line[name]:.2f}" + (f" ± {line['deviation'][name]:.2f}" if several else ""))
     return " / ".join(cells)
+
+
+def ceiling(lines: Sequence[Record]) -> str:
+    """Return the lines of `bench.quality.ceiling`: the bounds by context, then what the models find together."""
+    bounds = {(line["dataset"], line["context"], line["kind"]): line for line in lines if "context" in line}
+    rows = [
+        (TITLES.get(dataset, dataset), context, *(_bound(bounds.get((dataset, context, kind))) for kind in _KINDS))
+        for dataset, context in dict.fromkeys(key[:2] for key in bounds)
+    ]
+    head = ["", "context, clicks", *(f"{kind}: samples, alike, MRR@20 at most / `full`" for kind in _KINDS)]
+    found = {(line["dataset"], line["kind"]): line for line in lines if "context" not in line}
+    names = dict.fromkeys(name for line in found.values() for name in (*line["P@20"], "any over full"))
+    found_rows = [
+        (TITLES.get(dataset, dataset), name, *(_found(found.get((dataset, kind)), name) for kind in _KINDS))
+        for dataset in dict.fromkeys(dataset for dataset, _ in found)
+        for name in names
+    ]
+    return f"{markdown(head, rows)}\n\n{markdown(['P@20', '', *_KINDS], found_rows)}"
+
+
+def _found(line: Record | None, name: str) -> str:
+    if line is None:
+        return ""
+    if name in line["P@20"]:
+        return f"{line['P@20'][name]:.2f}"
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*line[name])
+
+
+def _bound(line: Record | None) -> str:
+    if line is None:
+        return ""
+    alike, (mean, low, high) = 100 * line["alike"][0], line["MRR@20 at most"]
+    return f"{line['covered']:,}, {alike:.1f}%, {mean:.1f} [{low:.1f}, {high:.1f}] / {line['full'][1]:.1f}"
