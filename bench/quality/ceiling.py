@@ -49,7 +49,7 @@ KINDS = ("all", "repeat", "new")
 _DEPTH, _STEPS = 20, 60  # of the lists; bisections of V
 
 
-def best_mrr(c: float) -> float:
+def best_mrr(c: Any) -> float:
     """Return V(c): the highest MRR@20 of any order, where two draws agree with the chance c in 0..1."""
     weights = 1 / np.arange(1, _DEPTH + 1)
     if c <= weights @ weights / weights.sum() ** 2:  # the sum of p stays below 1
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.table:
         if options.data is None:
             parser.error("give --data, or --table for what is recorded")
-        lines = []
+        lines: list[dict[str, Any]] = []
         with limit_threads(options.threads):
             for name in options.dataset.split(","):
                 lines += lines_of(Study(prepared(options.data, name, options.work), options.work, options.set))

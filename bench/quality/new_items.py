@@ -102,7 +102,8 @@ def trained(log: Log, work: Path) -> Path:
     if not bundle.exists():
         folder.mkdir(parents=True, exist_ok=True)
         log.train.write_parquet(folder / "clicks.parquet")
-        log.table.write_parquet(folder / "items.parquet")
+        known = log.table.filter(~pl.col("id").is_in(list(log.held)))
+        known.write_parquet(folder / "items.parquet")
         program = [sys.executable, "-m", "mtaw_fast"]
         columns = ["--session", "session", "--item", "item", "--time", "time", "--time-unit", "ms"]
         sources = [str(folder / "clicks.parquet"), str(folder / "dataset"), "--items", str(folder / "items.parquet")]
@@ -119,6 +120,8 @@ def measure(log: Log, bundle: Path, way: str, live: bool) -> dict[str, Any]:
         cold = int(way in ("start", "start and share"))
         settings = LearningSettings(Path(folder) / "log", compact=False, limits=LearningLimits(cold_start=cold))
         rec = Recommender.load(bundle, learn=settings)
+        if way.startswith("start"):
+            rec.set_items(log.table.filter(pl.col("id").is_in(list(log.held))), mode="patch")
         if way == "neighbors":
             given = neighbors_in(log, rec)
             rec.add_items(list(given), neighbors=list(given.values()))

@@ -60,7 +60,7 @@ class LearningLimits:
         Clicks that such an item needs before it is recommended.
     cold_start : int, default 1
         1: an item enters the catalog with its row of the item table, if the bundle was trained with a table and this
-        row came later, or has a time at most a day before the newest click. 0: it waits for its first click.
+        row came later. 0: it waits for its first click.
     """
 
     session_gap: int = 1_800_000

@@ -63,7 +63,7 @@ class Impressions:
             self._counts[items] += 1
 
     def take(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the counted internal ids int64[n] and their counts int64[n], and begin anew."""
+        """Return the counted internal ids int64[n] and their counts int64[n], and set them to 0."""
         with self._lock:
             items = np.flatnonzero(self._counts)
             counts = self._counts[items]

@@ -2,7 +2,7 @@
 
 The memory knows nothing about an item that no session holds, and the ranker then ranks it last, whatever its vector
 is. So an item starts with made-up sessions, of a click on a neighbor and one on the item: in the memory 12 for each
-neighbor that was named by hand, 5 for each one that its attributes suggest; in the trends 1. They are evidence like any
+neighbor that was named by hand, 3 for each one that its attributes suggest; in the trends 1. They are evidence like any
 other, and real clicks soon outweigh them. The delta holds these sessions as long as it lives. They are not part of the
 tables, of popularity, or of what a bundle says about its clicks.
 """
@@ -26,7 +26,7 @@ from mtaw_fast.ranking.catalog import Catalog
 
 # Of an item and one neighbor that was named by hand: with 96, such items are in every other ranking around them.
 SESSIONS = 12
-CONTENT_SESSIONS = 5
+CONTENT_SESSIONS = 3
 _NEW_ITEMS = 65_536
 _DAY = 86_400_000  # ms
 _FIRST_IN_TRENDS = -(1 << 40)  # handles of made-up sessions; those of the tables' sessions lie above

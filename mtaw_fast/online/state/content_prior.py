@@ -11,14 +11,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from mtaw_fast.items import ItemTable
-from mtaw_fast.items.columns import NO_TIME
-from mtaw_fast.memory.side_features import SideFeatures
 from mtaw_fast.model.model import Model
-from mtaw_fast.ranking.item_content import content_arrays, content_columns
 
 NEIGHBORS = 10
 MAX_LOAD = 10  # new items that one neighbor starts: a whole catalog of new rows must not fill its rankings
-FRESH_MS = 86_400_000
 _MIN_COSINE = 0.3  # of a neighbor's vector with that of the attributes
 _HALF_LIFE = 20_000  # clicks after which a click counts half, for which neighbors are clicked now
 _MAX_WEIGHT = 1e200
@@ -95,17 +91,6 @@ class ContentPrior:
         load[best] += 1
         chosen: list[int] = best.tolist()
         return chosen
-
-
-def fresh_rows(table: ItemTable, newest: int) -> list[int | str]:
-    """Return the ids of the rows that wait whose first time column is later than a day before the newest click."""
-    created = content_columns(table).created
-    if created is None or created not in table.waiting.columns:
-        return []
-    times = content_arrays(SideFeatures((), (), created), waiting_rows(table))[1]
-    assert times is not None
-    is_fresh = (times != NO_TIME) & (times > newest - FRESH_MS)
-    return [item for item, fresh in zip(table.waiting.ids, is_fresh.tolist(), strict=True) if fresh]
 
 
 def waiting_rows(table: ItemTable) -> ItemTable:

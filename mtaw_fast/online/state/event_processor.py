@@ -35,7 +35,6 @@ from mtaw_fast.online.log.table_parts import TableParts
 from mtaw_fast.online.settings import LearningLimits
 from mtaw_fast.online.state.catalog_items import CatalogItems
 from mtaw_fast.online.state.cold_start import CONTENT_SESSIONS, SESSIONS, day_before
-from mtaw_fast.online.state.content_prior import fresh_rows
 from mtaw_fast.online.state.guards import Guards
 from mtaw_fast.online.state.item_changes import WRONG_TABLE, apply_item_event
 from mtaw_fast.online.state.log_clock import LogClock
@@ -132,9 +131,6 @@ class EventProcessor:
             sink.add_prior(item, neighbor, SESSIONS, time or None)
         for item, neighbor, time in self.content_priors:
             sink.add_prior(item, neighbor, CONTENT_SESSIONS, day_before(time))
-        table = self.items.table() if self.position == START and self._limits.cold_start and self._now else None
-        if table is not None:
-            self._enter_rows(self.items.content.of_waiting(table, fresh_rows(table, self._now)), sink)
         self.tracker.resume(self._progress.open)
         for lines in self._progress.carried_lines():
             carried = [parse(line) for line in lines]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -138,18 +136,12 @@ def test_the_more_items_came_by_clicks_the_more_sessions_the_next_one_needs(ente
 
 
 ITEMS, GROUPS = 200, 20
-DAY = 86_400_000
 
 
 def frame(items: Sequence[int]) -> ItemFrame:
-    """The group of an item is its category; from sku-210 on they are of the last day, others of the day before."""
-    times = [NOON - DAY // 2 if i >= 210 else NOON - 2 * DAY for i in items]
+    """The group of an item is its category."""
     return ItemFrame.of(
-        {
-            "id": [f"sku-{i}" for i in items],
-            "group": [f"group-{i % GROUPS}" for i in items],
-            "since": [datetime.fromtimestamp(time / 1000, UTC) for time in times],
-        },
+        {"id": [f"sku-{i}" for i in items], "group": [f"group-{i % GROUPS}" for i in items]},
         kinds={"group": "category"},
     )
 
@@ -177,11 +169,6 @@ def make_model(waiting: int = 0) -> Model:
 @pytest.fixture(scope="module")
 def model() -> Model:
     return make_model(waiting=20)
-
-
-def dated_at_noon(model: Model) -> Model:
-    assert model.memory is not None
-    return replace(model, clicked_at=np.full(len(model.memory.session_items), NOON))
 
 
 def groups_near(model: Model, vector: np.ndarray) -> set[int]:
@@ -227,21 +214,18 @@ def test_items_of_the_table_rank_at_once_if_cold_start_is_on(tmp_path: Path) -> 
     assert not any(hits[0])
 
 
-def test_fresh_rows_of_the_trained_table_enter_when_it_is_served(model: Model) -> None:
-    assert not state_of([], model=model).catalog().added  # nothing says when it was trained
-    dated = dated_at_noon(model)
-    assert len(state_of([], limits=LearningLimits(cold_start=0), model=dated).catalog().added) == 0
-    state = state_of([], model=dated)
+def test_a_new_row_starts_with_the_nearest_items(model: Model) -> None:
+    events = changed(range(220, 230))
+    assert not state_of(events, limits=LearningLimits(cold_start=0), model=model).catalog().added
+    state = state_of(events, model=model)
     catalog = state.catalog()
-    assert catalog.added == tuple(f"sku-{i}" for i in range(210, 220))
+    assert catalog.added == tuple(f"sku-{i}" for i in range(220, 230))  # the rows of the training wait
     assert catalog.vectors.any(axis=1).all()
     priors = state.event_processor.content_priors
-    names = catalog.ids.external(np.array([item for item, _, _ in priors]))
-    groups = [int(name.removeprefix("sku-")) % GROUPS for name in names]
-    assert np.mean([neighbor % GROUPS for _, neighbor, _ in priors] == np.array(groups)) > 0.8
+    assert np.mean([(neighbor - item) % GROUPS == 0 for item, neighbor, _ in priors]) > 0.8
     assert len(priors) == 10 * 10
     assert catalog.items is not None
-    assert len(catalog.items.waiting) == 10
+    assert len(catalog.items.waiting) == 20
     assert not catalog.unavailable.any()
 
 
@@ -314,11 +298,10 @@ CHANGES = st.lists(
 
 
 @settings(deadline=None, max_examples=25)
-@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30), st.booleans())
+@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30))
 def test_readers_and_compactions_agree(
-    model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int, dated: bool
+    model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int
 ) -> None:
-    model = dated_at_noon(model) if dated else model
     events = [event for part in parts for event in part]
     limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
     whole, parted = (state_of(events, ends, limits, model) for ends in ((), cuts))
