@@ -257,21 +257,25 @@ def _over_seeds(gains: Sequence[np.ndarray]) -> dict[str, float]:
     return dict(zip(_METRICS, spread.round(2).tolist(), strict=True))
 
 
-@command
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the lines, and print their table; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.quality.ablations", description=(__doc__ or "").splitlines()[0]
-    )
+def study_parser(program: str, text: str | None, out: Path) -> argparse.ArgumentParser:
+    """Return the parser of a program over studies, with their options. text: its docstring; out: of its records."""
+    parser = argparse.ArgumentParser(prog=program, description=(text or "").splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the data sets")
     parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="with commas")
-    parser.add_argument("--only", default="", metavar="MODEL", choices=("", ENCODER, RANKER), help="one model's rows")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps what is done")
     parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of all")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--table", action="store_true", help="print the table of --out instead")
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the lines, and print their table; return the exit status."""
+    parser = study_parser("python -m bench.quality.ablations", __doc__, OUT)
+    parser.add_argument("--only", default="", metavar="MODEL", choices=("", ENCODER, RANKER), help="one model's rows")
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(argv)
     if not options.table:
         if options.data is None:

@@ -21,7 +21,6 @@ that one of the three has among its 20, which no rule that picks one of the thre
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import sys
@@ -32,11 +31,11 @@ from typing import Any
 import numpy as np
 
 from bench.harness.comparison import limit_threads
-from bench.harness.machine import machine_class, machine_record, usable_cores
+from bench.harness.machine import machine_class, machine_record
 from bench.harness.records import commit
 from bench.harness.register import read_json_lines
 from bench.harness.report import command
-from bench.quality.ablations import Study, difference_of
+from bench.quality.ablations import Study, difference_of, study_parser
 from bench.quality.runs import prepared
 from bench.quality.table import ceiling as table
 from mtaw_fast.data.sessions import Sessions, ranges
@@ -49,7 +48,7 @@ KINDS = ("all", "repeat", "new")
 _DEPTH, _STEPS = 20, 60  # of the lists; bisections of V
 
 
-def best_mrr(c: Any) -> float:
+def best_mrr(c: float) -> float:
     """Return V(c): the highest MRR@20 of any order, where two draws agree with the chance c in 0..1."""
     weights = 1 / np.arange(1, _DEPTH + 1)
     if c <= weights @ weights / weights.sum() ** 2:  # the sum of p stays below 1
@@ -136,16 +135,7 @@ def lines_of(study: Study, seed: int = 0) -> Iterator[dict[str, Any]]:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write the lines, and print their table; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.quality.ceiling", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the data sets")
-    parser.add_argument("--dataset", default="tmall,retailrocket", metavar="NAMES", help="with commas")
-    parser.add_argument("--work", type=Path, default=Path("runs/quality"), metavar="DIR", help="keeps what is done")
-    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N", help="(default: all cores)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of all")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--table", action="store_true", help="print the table of --out instead")
+    parser = study_parser("python -m bench.quality.ceiling", __doc__, OUT)
     options = parser.parse_args(argv)
     if not options.table:
         if options.data is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.items.columns import CategoriesColumn, CategoryColumn, TextColumn, VectorColumn
 from mtaw_fast.items.content_features import ContentFeatures
 from mtaw_fast.items.table import ItemTable
 from mtaw_fast.items.text_embedding import TextEmbedding, text_embedding
@@ -63,6 +64,19 @@ class ContentVectors:
         vectors = inputs @ self.weights[:-1] + self.weights[-1]
         vectors[~inputs.any(axis=1)] = 0
         return _normalized(vectors)
+
+    def describes(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
+        """Return bool[n]: which rows int[n] have a known category, a text or a vector: numbers name no near items."""
+        described = np.zeros(len(rows), dtype=bool)
+        for about in self.features.columns:
+            column = table.columns.get(about["name"])
+            if column is None or column.kind != about["kind"]:
+                continue
+            if about["kind"] in (CategoryColumn.kind, CategoriesColumn.kind):
+                described |= ContentFeatures((about,)).of_rows(table, rows).any(axis=1)
+            elif about["kind"] in (TextColumn.kind, VectorColumn.kind):
+                described |= ~column.missing[rows]
+        return described
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return it as named arrays, for a safetensors file."""

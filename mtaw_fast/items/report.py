@@ -46,9 +46,6 @@ class ItemsReport:
     def of(cls, frame: ItemFrame, known: np.ndarray, table: ItemTable) -> ItemsReport:
         """Report on a frame and the table that it was brought into. known: bool[m], whether the catalog has each id."""
         masks = {name: column.missing for name, column in table.columns.items()}
-        unlisted = np.ones(table.n_rows, dtype=bool)
-        for mask in masks.values():
-            unlisted &= mask
         columns = tuple(
             ColumnReport(name, column.kind, column.public, int(np.count_nonzero(masks[name])))
             for name, column in table.columns.items()
@@ -63,11 +60,12 @@ class ItemsReport:
                 notes += _notes(column, masks[name])
         if len(frame) and not known.any():
             notes.append(
-                "no id of these rows is in the catalog: new items wait until it has them, by a click with --learn, or "
-                "at once by add_items, or by their attributes if the bundle was trained with a table; else check the "
-                "column of ids and their type"
+                "no id of these rows is in the catalog: they wait for a first click, with --learn, or for add_items; "
+                "at once enters a row with a category, a text or a vector that came after a training with a table; "
+                "else check the column of ids and their type"
             )
-        return cls(len(frame), int(np.count_nonzero(known)), table.n_rows, int(unlisted.sum()), columns, tuple(notes))
+        n_known, unlisted = int(np.count_nonzero(known)), int(np.count_nonzero(~table.has_values()))
+        return cls(len(frame), n_known, table.n_rows, unlisted, columns, tuple(notes))
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""

@@ -80,6 +80,13 @@ class ItemTable:
         assert isinstance(column, BooleanColumn)
         return column.values == 0
 
+    def has_values(self) -> np.ndarray:
+        """Return bool[n_rows]: whether an item has a value in any column."""
+        has_value = np.zeros(self.n_rows, dtype=bool)
+        for column in self.columns.values():
+            has_value |= ~column.missing
+        return has_value
+
     def values_at(self, names: Iterable[str], rows: np.ndarray) -> list[dict[str, Any]]:
         """Return for each of rows int[m] its values by column name; missing ones are left out."""
         entries: list[dict[str, Any]] = [{} for _ in range(len(rows))]

@@ -112,7 +112,7 @@ def test_another_catalog_is_not_measured(shop: Path, measure: Any) -> None:
 
 def test_a_new_row_waits(shop: Path) -> None:
     report: ItemsReport = Recommender.load(shop).set_items([{"id": "new", "price": 3.0}], mode="patch")
-    assert any("new items wait until it has them" in note and "add_items" in note for note in report.notes)
+    assert any("they wait for a first click" in note and "add_items" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(("zone", "said"), [(None, True), ("UTC", False), ("+01:00", False), ("Z", False)])

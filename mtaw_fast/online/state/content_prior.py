@@ -63,14 +63,17 @@ class ContentPrior:
         return vector if vector.any() else None
 
     def of_waiting(self, table: ItemTable, items: Iterable[int | str]) -> dict[int | str, np.ndarray]:
-        """Return the vectors float32[d] of those items whose rows wait, and whose attributes say something."""
+        """Return the vectors float32[d] of those items whose rows wait, and say more than numbers (`describes`)."""
         if self._content is None:
             return {}
         row_of = self._waiting_rows_of(table)
         waiting = [item for item in items if item in row_of]
         rows = np.array([row_of[item] for item in waiting], dtype=np.int64)
-        vectors = self._content.vectors(waiting_rows(table), rows) if waiting else ()
-        return {item: vector for item, vector in zip(waiting, vectors, strict=True) if vector.any()}
+        if not waiting:
+            return {}
+        source = waiting_rows(table)
+        described, vectors = self._content.describes(source, rows), self._content.vectors(source, rows)
+        return {item: vectors[row] for row, item in enumerate(waiting) if described[row] and vectors[row].any()}
 
     def _waiting_rows_of(self, table: ItemTable) -> dict[int | str, int]:
         if self._waiting_of is None or self._waiting_of.waiting is not table.waiting:

@@ -21,7 +21,7 @@ WEIGHTS = 1 / np.arange(1, 21)
 def test_no_order_is_better_than_the_bounds(concentration: float) -> None:
     for p in np.random.default_rng(0).dirichlet(np.full(60, concentration), 200):
         best = np.sort(p)[::-1][:20]
-        assert best @ WEIGHTS <= ceiling.best_mrr(p @ p) + 1e-9
+        assert best @ WEIGHTS <= ceiling.best_mrr(float(p @ p)) + 1e-9
         assert best.sum() <= ceiling.best_precision(p @ p) + 1e-9
 
 
@@ -29,9 +29,9 @@ def test_no_order_is_better_than_the_bounds(concentration: float) -> None:
 def test_some_probabilities_reach_the_bound_of_mrr(level: float) -> None:
     p = np.maximum(WEIGHTS - level, 0)
     p /= p.sum()
-    assert ceiling.best_mrr(p @ p) == pytest.approx(p @ WEIGHTS)
+    assert ceiling.best_mrr(float(p @ p)) == pytest.approx(p @ WEIGHTS)
     if level == 0:  # below, the rest of the probability is on items that never repeat
-        assert ceiling.best_mrr(p @ p / 4) == pytest.approx(p @ WEIGHTS / 2)
+        assert ceiling.best_mrr(float(p @ p / 4)) == pytest.approx(p @ WEIGHTS / 2)
 
 
 def packed(*sessions: list[int]) -> Sessions:

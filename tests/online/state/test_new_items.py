@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,20 @@ def test_a_row_enters_once_and_only_if_it_came_after_the_training(model: Model, 
     assert rec.n_items == ITEMS + 1
     rec.set_items({"id": ["new-x"], "group": ["group-4"]}, mode="patch")  # its attributes come later
     assert "new-x" in rec.ids
+
+
+def test_numbers_alone_start_no_item_and_a_table_that_empties_rows_says_so(tmp_path: Path) -> None:
+    plain = make_model()
+    ids = [f"sku-{place}" for place in range(ITEMS)]
+    priced = {"id": ids, "group": [f"group-{place % GROUPS}" for place in range(ITEMS)], "price": [*range(ITEMS)]}
+    table = ItemTable(ITEMS).replaced(ItemFrame.of(priced, kinds={"group": "category"}), np.arange(ITEMS), ITEMS)
+    rec = Recommender.load(save(tmp_path / "bundle", with_content(replace(plain, items=table))))
+    report = rec.set_items({"id": ["item-typo"], "price": [9]}, mode="patch")
+    assert "item-typo" not in rec.ids
+    assert any("wait for a first click" in note for note in report.notes)
+    report = rec.set_items({"id": ["sku-1", "new-3"], "group": ["group-1", "group-3"]})
+    assert "new-3" in rec.ids
+    assert "199 items of the catalog lost all their values; a patch keeps them" in report.notes
 
 
 def test_one_item_starts_few_new_ones(model: Model) -> None:
