@@ -53,7 +53,8 @@ class RuleSet:
         """
         shown_as = where or "rules"
         if not isinstance(rules, Mapping):
-            parsed = "; parse a text with json.loads" if isinstance(rules, str) else ""
+            is_json = isinstance(rules, str) and rules.lstrip().startswith("{")
+            parsed = "; parse a text with json.loads" if is_json else ""
             raise UsageError(
                 f'{shown_as}: rules are an object such as {{"filter": "price < 80"}}, not {shown(rules, 60)}{parsed}'
             )
