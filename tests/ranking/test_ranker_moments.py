@@ -17,6 +17,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
 from mtaw_fast.kernels.native.rank import engine_of
+from mtaw_fast.online import learner
 from mtaw_fast.online.settings import LearningLimits, LearningSettings
 from mtaw_fast.ranking.answer import Recommendations
 from mtaw_fast.recommender import Recommender
@@ -65,6 +66,8 @@ def changed(rec: Recommender, history: str) -> Recommender:
 
 @pytest.fixture(scope="module", params=["plain", "items", "learned"])
 def both(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(learner, "_DISPLAYS_SECONDS", float("inf"))  # each would store its displays at moments of its own
     recommenders = []
     for index in ("native", "numpy"):
         learn = None
@@ -75,6 +78,7 @@ def both(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.
     yield tuple(recommenders)
     for rec in recommenders:
         rec.close()
+    patch.undo()
 
 
 def named_clicks(rec: Recommender) -> st.SearchStrategy[list[str]]:
