@@ -102,7 +102,8 @@ def test_another_index_gives_the_same_bits(both: Pair, data: st.DataObject) -> N
         options["explore"] = data.draw(st.sampled_from([0.0, 0.3]))
 
     def ask(rec: Recommender, how: Any, *arguments: Any, **more: Any) -> Recommendations | None:
-        rec._pipeline.impressions._counts[:] = 0  # what was shown before decides what is explored
+        impressions = rec._pipeline.impressions  # what was shown before decides what is explored
+        impressions._counts[:], impressions._owed = 0, 0.0
         return answered(how, *arguments, k, **more, **options)
 
     answers = []
