@@ -185,7 +185,7 @@ def memory_facts(bundle: Bundle) -> dict[str, Any] | None:
 
 
 def table_facts(table: ItemTable | None) -> dict[str, Any] | None:
-    """Return the columns of an item table with their kinds, and how many items are hidden; None without a table."""
+    """Return the columns of an item table with their kinds, and how many items are withheld; None without a table."""
     if table is None:
         return None
     columns = {
@@ -195,7 +195,8 @@ def table_facts(table: ItemTable | None) -> dict[str, Any] | None:
     return {
         "columns": columns,
         "availability": table.availability,
-        "hidden": len(table.hidden),
+        "not available": 0 if table.unavailable is None else int(np.count_nonzero(table.unavailable)),
+        "hidden by hand": len(table.hidden),
         "waiting": len(table.waiting),
         "bytes": sum(array.nbytes for array in table.arrays().values()),
     }

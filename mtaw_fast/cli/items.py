@@ -71,7 +71,7 @@ def _change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]
 
     addition = Addition("safetensors", lambda path: write_tensors(path, table.arrays()))
     replace_parts(folder, bundle.manifest, {"item_table": addition}, {})
-    return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table)
+    return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table, bundle.items)
 
 
 def _list_new(arguments: argparse.Namespace) -> None:
@@ -84,7 +84,9 @@ def _list_new(arguments: argparse.Namespace) -> None:
     for row in rows:
         state = "explored" if row.explored else "left exploration"
         print(f"{row.item}: shown {row.displays:,}, clicked {row.clicks:,}, {state}")
-    print(f"{len(rows):,} new items")
+    counted = arguments.learn is not None or arguments.state is not None
+    hint = "" if counted else ": services count them; name the --learn or --state of yours"
+    print(f"{len(rows):,} new items{hint}")
 
 
 def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, Any]) -> ItemsReport:

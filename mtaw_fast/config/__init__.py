@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from mtaw_fast.config.groups import (
     RankerConfig,
     Softmax,
 )
-from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.errors import UsageError, nearest, shown
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -138,9 +137,8 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 def _group_of(name: str) -> str:
     if name not in _GROUP_OF:
-        matches = difflib.get_close_matches(name, _GROUP_OF, 1)
-        hint = f"did you mean {matches[0]}?" if matches else "'mtaw-fast train --help' lists them"
-        raise UsageError(f"there is no setting {shown(name)}; {hint}")
+        hint = nearest(name, _GROUP_OF) or "; 'mtaw-fast train --help' lists them"
+        raise UsageError(f"there is no setting {shown(name)}{hint}")
     return _GROUP_OF[name]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 from mtaw_fast.errors.install import install_command
@@ -60,6 +62,12 @@ def shown(value: object, max_length: int = 100) -> str:
     """Return the repr of `value` for a message: one line, at most `max_length` characters."""
     text = repr(value)
     return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return a question for the name that was perhaps meant, or nothing; goes after a semicolon in a message."""
+    matches = difflib.get_close_matches(name, [other for other in names if other != name], 1)
+    return f"; did you mean {shown(matches[0], 60)}?" if matches else ""
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -46,11 +46,10 @@ def read_change(
     Raises DataError if the file cannot be read, or a value, an id or a kind does not fit: one line with column and row;
     UsageError on a wrong option; MissingPackageError if a file needs polars, and it is not installed.
     """
-    where, path = "items", Path()
+    where, path, kept = "items", Path(), {} if before is None else before.kinds
     if isinstance(source, (str, os.PathLike)):
         where, path = str(source), Path(source)
-        source = _read_file(path, id, kinds or {})
-    kept = {} if before is None else before.kinds
+        source = _read_file(path, id, {**kept, **(kinds or {})})
     frame = ItemFrame.of(source, id=id, kinds=kinds or {}, kept=kept, where=where)
     given = frame.given
     if mode == "patch" and path.name.lower().endswith(_JSON):
@@ -62,7 +61,7 @@ def read_change(
 
 
 def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:
-    """Return a polars frame, in which declared labels of a CSV are texts.
+    """Return a polars frame, in which declared or kept labels of a CSV are texts.
 
     Raises DataError if the file cannot be read, UsageError without the column of ids.
     """

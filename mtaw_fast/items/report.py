@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.errors import nearest
 from mtaw_fast.items.columns import CategoryColumn, Column, NumberColumn
 from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.table import ItemTable
@@ -43,8 +44,11 @@ class ItemsReport:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, frame: ItemFrame, known: np.ndarray, table: ItemTable) -> ItemsReport:
-        """Report on a frame and the table that it was brought into. known: bool[m], whether the catalog has each id."""
+    def of(cls, frame: ItemFrame, known: np.ndarray, table: ItemTable, before: ItemTable | None = None) -> ItemsReport:
+        """Report on a frame and the table that it was brought into. known: bool[m], whether the catalog has each id.
+
+        before: the table until then.
+        """
         masks = {name: column.missing for name, column in table.columns.items()}
         columns = tuple(
             ColumnReport(name, column.kind, column.public, int(np.count_nonzero(masks[name])))
@@ -58,6 +62,11 @@ class ItemsReport:
                 notes.append(f"column {name!r} is {now}: another change of the table came at the same time")
             else:
                 notes += _notes(column, masks[name])
+        old = {} if before is None else before.columns
+        for name in old and frame.columns:
+            if name not in old:
+                notes.append(f"column {name!r} is new in the table{nearest(name, old)}")
+        notes += [f"column {name!r} is not in the table any more" for name in old if name not in table]
         if len(frame) and not known.any():
             notes.append(
                 "no id of these rows is in the catalog: they wait for a first click, with --learn, or for add_items; "

@@ -88,7 +88,9 @@ def _check_exact(kind: str, values: list[Any]) -> None:
         return
     for row, value in enumerate(values):
         if isinstance(value, (*other_types, np.number)) and not (kind == "boolean" and isinstance(value, bool)):
-            raise WrongValueError(row, f"{shown(value, 40)} is not {_NAMES[kind]}")
+            raise WrongValueError(
+                row, f"{shown(value, 40)} is not {_NAMES[kind]}; declare the column as {kind} to convert it"
+            )
 
 
 def inferred_kind(values: Sequence[Any]) -> str:

@@ -98,7 +98,7 @@ class CatalogChanges:
         catalog = self._catalog
         assert catalog.items is not None
         is_known = catalog.ids.lookup(change.frame.ids) >= 0
-        report = ItemsReport.of(change.frame, is_known, catalog.items)
+        report = ItemsReport.of(change.frame, is_known, catalog.items, before)
         entered = int(np.count_nonzero(is_known & ~was_known))
         notes = [f"{entered:,} new items entered the catalog, with a start from their attributes"] if entered else []
         if before is not None:

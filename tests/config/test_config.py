@@ -27,7 +27,7 @@ def test_an_override_may_name_the_group() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("gama=2", "no setting 'gama'; did you mean gamma"),
+        ("gama=2", "no setting 'gama'; did you mean 'gamma'?"),
         ("zzz=2", "no setting 'zzz'.*--help"),
         ("memory.gamma=2", r"no setting 'memory\.gamma'; memory has enabled, window"),
         ("memori.window=2", "no group of settings 'memori'; the groups are model, loss, optimizer, memory, ranker"),

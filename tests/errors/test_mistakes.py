@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from mtaw_fast import Dataset, Recommender, compare, evaluate, prepare
+from mtaw_fast.cli import main
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import LearnError, UsageError
@@ -110,9 +111,19 @@ def test_another_catalog_is_not_measured(shop: Path, measure: Any) -> None:
         measure(shop, data)
 
 
-def test_a_new_row_waits(shop: Path) -> None:
-    report: ItemsReport = Recommender.load(shop).set_items([{"id": "new", "price": 3.0}], mode="patch")
+def test_a_new_row_waits_and_a_new_column_is_said(shop: Path) -> None:
+    recommender = Recommender.load(shop)
+    report: ItemsReport = recommender.set_items([{"id": "new", "price": 3.0}], mode="patch")
     assert any("they wait for a first click" in note and "add_items" in note for note in report.notes)
+    report = recommender.set_items([{"id": "sku-1", "prise": 3.0}], mode="patch")
+    assert "column 'prise' is new in the table; did you mean 'price'?" in report.notes
+    report = recommender.set_items([{"id": "sku-1", "price": 3.0}])
+    assert "column 'prise' is not in the table any more" in report.notes
+
+
+def test_new_items_are_those_of_services(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["items", str(shop), "--new"]) == 0
+    assert capsys.readouterr().out == "0 new items: services count them; name the --learn or --state of yours\n"
 
 
 @pytest.mark.parametrize(("zone", "said"), [(None, True), ("UTC", False), ("+01:00", False), ("Z", False)])

@@ -85,6 +85,11 @@ def test_declared_labels_of_a_csv_are_its_texts(tmp_path: Path) -> None:
         "model": ["1.50", "2", "true"],
         "parts": [["010", "3"], ["7"], None],
     }
+    kept = ItemTable(3, columns)
+    patch = read_change(tmp_path / "t.csv", "int", "patch", before=kept, kinds={"parts": "categories"})
+    assert patch.frame.columns["code"].values_at(np.arange(3)) == ["007", "10", None]
+    with pytest.raises(DataError, match=r"column 'code', row 1 .*: 7 is not a text; declare the column as category"):
+        read_change([{"id": 1, "code": 7}], "int", "patch", before=kept)
 
 
 def test_ids_get_the_type_of_the_catalog(tmp_path: Path) -> None:
@@ -190,6 +195,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert patched.values_at(["price", "stock"], np.array([1, 2])) == [
         {"price": 1.0, "stock": True}, {"price": 9.0, "stock": False},
     ]  # fmt: skip
+    capsys.readouterr()
+    assert main(["info", str(folder)]) == 0
+    assert "not available=1, hidden by hand=0" in capsys.readouterr().out
     (tmp_path / "p.csv").write_text("id,price\nsku-2,cheap\n")
     before = (folder / "manifest.json").read_bytes()
     assert main(["items", str(folder), str(tmp_path / "p.csv"), "--patch"]) == 1
