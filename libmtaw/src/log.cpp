@@ -83,10 +83,10 @@ std::string line_of(const mtaw_event& event, const std::string& where) {
     line += ",\"item\":";
     add_item(line, where, event.item);
     const std::int64_t time = event.time == MTAW_NOW ? now() : event.time;
+    if (const std::string wrong = other_unit(time); !wrong.empty())
+        throw usage(where + ": time " + std::to_string(time) + wrong);
     if (time < 0 || time > kLatestMoment)
         throw usage(where + ": time " + std::to_string(time) + " must be Unix milliseconds from 1970 to 2100");
-    if (looks_like_seconds(time))
-        throw usage(where + ": time " + std::to_string(time) + " looks like seconds; send milliseconds");
     line += ",\"time\":" + std::to_string(time);
     if (event.type != nullptr) {
         line += ",\"type\":";

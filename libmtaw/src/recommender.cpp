@@ -90,8 +90,10 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
     Request request;
     request.k = std::max<std::int64_t>(
         1, static_cast<std::int64_t>(std::min(options.k, static_cast<std::size_t>(bundle_->n_eligible()))));
-    if (options.at != MTAW_NOW && (options.at < 0 || options.at >= kLatestMoment || looks_like_seconds(options.at))) {
-        throw usage("at must be Unix milliseconds, not " + std::to_string(options.at) + "; multiply seconds by 1000");
+    if (options.at != MTAW_NOW) {
+        const std::string at = std::to_string(options.at), wrong = other_unit(options.at);
+        if (!wrong.empty()) throw usage("at " + at + wrong);
+        if (options.at < 0 || options.at >= kLatestMoment) throw usage("at must be Unix milliseconds, not " + at);
     }
     if (timed) request.at = options.at == MTAW_NOW ? now() : options.at;
     request.exclude_seen = options.exclude_seen != 0;

@@ -6,9 +6,8 @@ import contextlib
 import datetime
 import time
 
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import UsageError, other_unit
 
-_SECONDS = range(1_000_000_000, 4_102_444_800)  # the years 2001 to 2100; as milliseconds, weeks of 1970
 _OLD = 24 * 3600  # seconds
 
 
@@ -40,9 +39,9 @@ def moment_of(name: str, time: str | int | None) -> int | None:
             moment = datetime.datetime.fromisoformat(text)
             moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
             return round(moment.timestamp() * 1000)
-        if number not in _SECONDS:
-            return number
-        raise UsageError(f"{name} {text} is in seconds; write it in milliseconds, {text}000")
+        if wrong := other_unit(number):
+            raise UsageError(f"{name} {text}{wrong}")
+        return number
     raise UsageError(f"{name} {time!r} is not a time; write 2017-10-15, 2017-10-15T08:30 or Unix milliseconds")
 
 

@@ -70,6 +70,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {shown(matches[0], 60)}?" if matches else ""
 
 
+def other_unit(time: int) -> str:
+    """Return what to say of a number that is a time from 2001 to 2100 in another unit than Unix milliseconds, or ""."""
+    for unit, factor, divisor in (("seconds", 1000, 1), ("microseconds", 1, 1000), ("nanoseconds", 1, 1_000_000)):
+        milliseconds = time * factor // divisor
+        if 1_000_000_000_000 <= milliseconds <= 4_102_444_800_000:
+            return f" is in {unit}; write it in milliseconds, {milliseconds}"
+    return ""
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package, or raise MissingPackageError naming the command that installs it here."""
     try:

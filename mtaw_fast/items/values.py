@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.errors import DataError, UsageError, other_unit, shown
 from mtaw_fast.items.columns import (
     KINDS,
     NO_TIME,
@@ -36,7 +36,6 @@ SEPARATOR = "|"  # between the categories of one item where a file has only text
 _LONG = 100  # characters: a longer value is no category
 _MANY = 1000  # rows: from here on a column with mostly different values is no category
 _LATEST = 4_102_444_800_000  # 2100
-_SECONDS = 1_000_000_000
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?")
 _NAMES = {"boolean": "true or false", "category": "a text", "text": "a text", "categories": "a list of texts"}
 OF_LABELS = ("category", "categories", "text")
@@ -215,10 +214,11 @@ def _milliseconds(row: int, value: Any) -> int:
             time = int(time)
     except (ValueError, OverflowError):
         time = None
+    is_number = isinstance(time, int) and not isinstance(value, (str, datetime.date, np.datetime64))
+    if is_number and (wrong := other_unit(time)):
+        raise WrongValueError(row, f"{time}{wrong}")
     if isinstance(time, bool) or not isinstance(time, int) or not 0 <= time <= _LATEST:
         raise WrongValueError(row, f"{shown(value, 40)} is not a time (Unix milliseconds or an ISO date, 1970 to 2100)")
-    if not isinstance(value, (str, datetime.date, np.datetime64)) and _SECONDS <= time <= _LATEST // 1000:
-        raise WrongValueError(row, f"{time} looks like seconds; give milliseconds, {time}000")
     return time
 
 

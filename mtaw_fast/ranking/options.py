@@ -13,14 +13,13 @@ from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.moments import milliseconds_of
-from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.errors import UsageError, other_unit, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.rules import RuleSet, rule_set_of
 
 _NONE: tuple[Any, ...] = ()  # the default of `exclude`: Python has a single empty tuple
 LATEST_MOMENT = 4_102_444_800_000  # the year 2100
-_SECONDS = range(1_000_000_000, LATEST_MOMENT // 1000)  # from 2001 on in seconds; in milliseconds, days of January 1970
 Rules: TypeAlias = Mapping[str, Any] | RuleSet | None  # written out, or checked before
 EXPLORE_BELOW = 100  # displays and clicks from which on a new item is not explored, by default
 _LONG_LIST = 1000  # a longer exclude list becomes a mask, which costs O(N)
@@ -101,16 +100,15 @@ def _moment(at: int | datetime.datetime | None) -> int:
     """Return the Unix milliseconds of a request. Raises UsageError unless `at` is such a number, or has a zone."""
     if at is None:
         return time.time_ns() // 1_000_000
-    if type(at) is int and _SECONDS.stop <= at < LATEST_MOMENT:
+    if type(at) is int and LATEST_MOMENT // 1000 < at < LATEST_MOMENT:
         return at  # isinstance of numpy's types takes half a microsecond
     if isinstance(at, datetime.datetime):
         at = milliseconds_of("at", at)
     is_whole = isinstance(at, (int, np.integer)) and not isinstance(at, bool)
-    # A range searches for one of numpy's numbers from end to end, for minutes.
-    if not is_whole or not 0 <= at < LATEST_MOMENT or int(at) in _SECONDS:
-        raise UsageError(
-            f"at must be Unix milliseconds or a datetime with a zone, not {shown(at, 60)}; multiply seconds by 1000"
-        )
+    if is_whole and (wrong := other_unit(int(at))):
+        raise UsageError(f"at {at}{wrong}")
+    if not is_whole or not 0 <= at < LATEST_MOMENT:
+        raise UsageError(f"at must be Unix milliseconds or a datetime with a zone, not {shown(at, 60)}")
     return int(at)
 
 

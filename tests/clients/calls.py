@@ -146,7 +146,7 @@ def wrong_calls(log: str) -> dict[str, tuple[Call, str]]:
         "an id that is a list": (ask(session=[["sku-1"]]), "an id is"),
         "numbers for a catalog of texts": (ask(session=[5, 7]), "catalog's ids are texts"),
         "at: a text": (ask(at="2026-01-01"), "at must be"),
-        "at: seconds": (ask(at=1_764_150_000), "multiply seconds by 1000"),
+        "at: seconds": (ask(at=1_764_150_000), "is in seconds; write it in milliseconds, 1764150000000"),
         "at: before 1970": (ask(at=-1), "at must be"),
         "at: true": (ask(at=True), "at must be"),
         "excludeSeen: a text": (ask(excludeSeen="false"), "excludeSeen must be true or false"),
@@ -188,6 +188,6 @@ def wrong_calls(log: str) -> dict[str, tuple[Call, str]]:
         "log: no item": (_logged(log, session="s"), "item"),
         "log: an item with a fraction": (_logged(log, session="s", item=1.5), "an id is"),
         "log: a zero byte": (_logged(log, **_EVENT, type="view\0"), "zero byte"),
-        "log: a time in seconds": (_logged(log, **_EVENT, time=1_764_150_000), "looks like seconds"),
+        "log: a time in seconds": (_logged(log, **_EVENT, time=1_764_150_000), "is in seconds"),
         "log: a time as a text": (_logged(log, **_EVENT, time="now"), "time must be"),
     }  # fmt: skip

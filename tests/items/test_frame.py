@@ -139,7 +139,7 @@ def test_two_columns_of_one_name_are_refused() -> None:
 
 
 def test_times_in_seconds_are_refused() -> None:
-    with pytest.raises(DataError, match="looks like seconds"):
+    with pytest.raises(DataError, match="1700000000 is in seconds"):
         ItemFrame.of({"id": ["a"], "x": [1_700_000_000]}, kinds={"x": "time"})
     with pytest.raises(UsageError, match="no kind 'hue'"):
         ItemFrame.of({"id": ["a"], "x": [1]}, kinds={"x": "hue"})

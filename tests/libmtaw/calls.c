@@ -90,7 +90,7 @@ static void wrong_arguments(const mtaw_recommender *shop) {
           strstr(error.message, "milliseconds"));
     options.at = 1764150000;
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
-          strstr(error.message, "multiply seconds by 1000"));
+          strstr(error.message, "is in seconds; write it in milliseconds"));
     memset(&options, 0, sizeof options);
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
           strstr(error.message, "mtaw_options_init"));

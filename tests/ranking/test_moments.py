@@ -54,9 +54,11 @@ def test_packed_sessions_are_explored_at_their_own_moments(folder: Path, monkeyp
     assert any(answer.explored is not None and answer.explored.any() for answer in early)
 
 
-@pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**15, 1_764_150_000])
+@pytest.mark.parametrize("at", [1.5, "now", True, -1, 10**14, 10**9, np.int64(10**15), 10**18])
 def test_what_is_no_moment_is_refused(rec: Recommender, at: Any) -> None:
-    with pytest.raises(UsageError, match="at must be Unix milliseconds"):
+    units = {10**9: "seconds", 10**15: "microseconds", 10**18: "nanoseconds"}
+    words = f"at {at} is in {units[at]}; write it in milliseconds, {10**12}$" if at in units else "at must be Unix mill"
+    with pytest.raises(UsageError, match=words):
         rec.recommend(["sku-1"], at=at)
 
 

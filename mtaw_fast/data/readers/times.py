@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtaw_fast.data.moments import text_of
 from mtaw_fast.errors import DataError, require
 
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -28,6 +29,8 @@ _MAX_ZONES = 50
 TOO_LARGE = 2**63  # for any unit
 _BOUNDS = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": TOO_LARGE}
 _PER_MILLISECOND = {"us": 1000, "ns": 1_000_000}
+_MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+_RECENT, _LATEST = 946_684_800_000, 4_102_444_800_000  # 2000, 2100
 
 
 def forms(column: str, dtype: Any, zones: Sequence[str] = ()) -> dict[str, Any]:
@@ -111,7 +114,14 @@ def family(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 def unit_of(time_unit: str, largest: float, where: str) -> str:
     """Return the unit of a column of numbers up to `largest`. Raises DataError if `time_unit` does not fit."""
-    unit = time_unit if time_unit != "auto" else own_unit(largest)
+    likely = own_unit(largest)
+    unit = time_unit if time_unit != "auto" else likely
+    moment = largest * _MILLISECONDS[likely]
+    if unit != likely and _RECENT <= moment < _LATEST:
+        raise DataError(
+            f"{where} reaches {largest:.0f}, {text_of(int(moment))} in {UNIT_NAMES[likely]}: it is not in "
+            f"{UNIT_NAMES[unit]}; set --time-unit {likely}, or leave it out"
+        )
     if largest >= _BOUNDS[unit]:
         raise DataError(
             f"{where} reaches {largest:.0f}, too large for {UNIT_NAMES[unit]} since 1970; divide it or name the right "

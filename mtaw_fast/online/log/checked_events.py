@@ -6,10 +6,8 @@ import operator
 from typing import Any
 
 from mtaw_fast.data.context import checked_context
-from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.errors import DataError, UsageError, other_unit, shown
 from mtaw_fast.online.log.events import EARLIEST, INT64, LATEST, MAX_TEXT_LENGTH, Click, Forget, now_ms
-
-_SECONDS = 1_000_000_000  # from here on (2001) a number of seconds; in milliseconds it is a day of January 1970
 
 
 def checked_click(
@@ -34,10 +32,11 @@ def checked_click(
     if isinstance(item, str) and len(item) > MAX_TEXT_LENGTH:
         raise DataError(f"{where}: item has {len(item)} characters; at most {MAX_TEXT_LENGTH}")
     time = now_ms() if at is None else _whole(at)
-    if time is None or not EARLIEST <= time <= LATEST:
-        raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
-    if _SECONDS <= time <= LATEST // 1000:
-        raise DataError(f"{where}: time {time} looks like seconds; send milliseconds, {time}000")
+    if time is None or not LATEST // 1000 < time <= LATEST:
+        if time is not None and (wrong := other_unit(time)):
+            raise DataError(f"{where}: time {time}{wrong}")
+        if time is None or not EARLIEST <= time <= LATEST:
+            raise DataError(f"{where}: time {shown(at)} must be Unix milliseconds, an integer from 1970 to 2100")
     return Click(
         _text("session", session, where),
         item,

@@ -13,7 +13,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from mtaw_fast import __version__
 from mtaw_fast.experiment.lines import KINDS as REPORTED
-from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
+from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
 from mtaw_fast.ranking.options import LATEST_MOMENT
 from mtaw_fast.service.errors import ErrorAnswer
 from mtaw_fast.service.http.responses import JSON
@@ -260,6 +260,8 @@ def state_limits(document: dict[str, Any], limits: Limits) -> None:
             if "sessions" in fields:
                 fields["sessions"]["maxItems"] = limits.batch
                 fields["sessions"]["items"]["maxItems"] = limits.clicks
+        if name == "EventRequest":
+            fields["time"]["oneOf"][0].update(minimum=EARLIEST, maximum=LATEST)
         if name == "FeedbackRequest":
             for kind in REPORTED:
                 fields[kind]["maxItems"] = limits.k

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from mtaw_fast.data.context import MAX_CHARACTERS, MAX_COLUMNS
-from mtaw_fast.online.log.events import EARLIEST, LATEST, MAX_TEXT_LENGTH
+from mtaw_fast.online.log.events import MAX_TEXT_LENGTH
 from mtaw_fast.rules.placement import MAX_SETS, NAME
 from mtaw_fast.service.ranking_ids import EXAMPLE, PATTERN
 
@@ -266,9 +266,7 @@ class EventRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         str, Meta(description="The session's id, chosen by the client.", min_length=1, max_length=MAX_TEXT_LENGTH)
     ]
     item: Annotated[NewItem, Meta(description="Its external id; an unknown item is added to the catalog.")]
-    time: Annotated[
-        Annotated[int, Meta(ge=EARLIEST, le=LATEST)] | None, Meta(description="Unix milliseconds; null: now.")
-    ] = None
+    time: Annotated[int | None, Meta(description="Unix milliseconds; null: now.")] = None
     type: Annotated[Name | None, Meta(description="Type of the event: view, cart, ..")] = None
     id: Annotated[Name | None, Meta(description="The event's id: an event that is sent twice counts once.")] = None
     context: Context | None = None

@@ -86,13 +86,15 @@ NEWS += [(5000 + s, "front page", BEGIN + s * DAY // 200 + t) for s in range(200
         ([row for row in visits(1500) for _ in range(2)], {}, ["50% of the clicks repeat"]),
         ([row for row in visits(1500) for _ in range(2)], {"dedupe": 0}, []),
         ([*visits(2500), (-1, "i1", 5), (-1, "i2", 6)], {}, ["2 clicks up to 1970-01-01 are"]),
+        ([(*row[:2], row[2] % DAY) for row in visits(1500)], {},
+         ["4,500 clicks from 1970-01-01 to 1970-01-01 are before 1990: check --time, the column"]),
         ([*visits(1500), *FUTURE], {"test_days": 7},
          ["from 2099-01-01 on are in the future", "the test split has 1 sample", "too few to compare models"]),
         ([*visits(1500), *BOTS], {}, ["3 sessions of more than 500 clicks"]),
         ([*visits(1500), *BOTS], {"max_session": None}, ["the longest session has 2,000 clicks"]),
         (NEWS, {"test_days": 1}, ["on items that training never saw"]),
     ],
-    ids=["clean", "twice", "deduped", "1970", "2099", "bots", "long", "news"],
+    ids=["clean", "twice", "deduped", "1970", "no-times", "2099", "bots", "long", "news"],
 )  # fmt: skip
 def test_what_looks_wrong_is_a_warning(rows: list[tuple[Any, ...]], options: dict[str, Any], texts: list[str]) -> None:
     warnings = report(rows, **options)["warnings"]
