@@ -298,9 +298,10 @@ class Recommender:
 
     @property
     def last_click(self) -> int | None:
-        """When the newest learned click was, Unix milliseconds; None for a bundle that was trained without times."""
-        catalog = self.catalog
-        return catalog.model.learned_until if catalog.trends is None else catalog.trends.counters.newest
+        """When the learned clicks end, Unix milliseconds, but for a few; None for a bundle trained without times."""
+        model, trends = self.catalog.model, self.catalog.trends
+        until = model.known_until
+        return until if trends is None or until is None else max(until, trends.nth_newest(model.few_items))
 
     @property
     def n_items(self) -> int:

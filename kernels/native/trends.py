@@ -205,3 +205,8 @@ class Trends:
     def counters(self) -> TrendCounters:
         """Counters of the clicks since the tables were built."""
         return TrendCounters(**self.native.counters())
+
+    def nth_newest(self, rank: int) -> int:
+        """Return the last click of the item that comes `rank`-th by it, from 0, among those clicked since the tables
+        were built; -1 if these are fewer."""
+        return self.native.nth_newest(rank)

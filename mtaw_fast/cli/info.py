@@ -128,7 +128,7 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
         "kind": "bundle",
         "items": len(bundle.ids),
         "item ids": bundle.ids.kind,
-        "last click": None if bundle.model.learned_until is None else text_of_age(bundle.model.learned_until),
+        "clicks until": None if bundle.model.known_until is None else text_of_age(bundle.model.known_until),
         "parameters": manifest["parameters"],
         "config": bundle.config.as_dict(),
         "metrics": {name: value for name, value in manifest["metrics"].items() if name not in _LONG_METRICS},

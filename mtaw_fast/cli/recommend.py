@@ -15,7 +15,7 @@ from mtaw_fast.cli.common import (
     rules_in,
     typed_ids,
 )
-from mtaw_fast.data.moments import moment_of, warning_of_age
+from mtaw_fast.data.moments import moment_of, text_of, warning_of_age
 from mtaw_fast.errors import UsageError
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
@@ -62,7 +62,11 @@ def run(arguments: argparse.Namespace) -> None:
         rules=rules_in(arguments.rules),
         explore=arguments.explore,
     )
-    if arguments.at is None and (warning := warning_of_age(recommender.last_click)) is not None:
+    at, newest = moment_of("--at", arguments.at), recommender.bundle.model.learned_until
+    warning = warning_of_age(recommender.last_click) if at is None else None
+    if at is not None and newest is not None and at < newest:
+        warning = f"--at is before the newest learned click: it counts as {text_of(newest)}"
+    if warning is not None:
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.json:
         answer = {

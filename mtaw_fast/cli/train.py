@@ -172,9 +172,9 @@ def _report(
         print(f"epochs {record['best_epoch']}: {metrics} on validation")
         print(_processor_time(record["processor_seconds"], plans, len(peaks), arguments.resume))
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
-        if bundle.model.learned_until is not None:
-            print(f"last click: {text_of_age(bundle.model.learned_until)}")
-        if (warning := warning_of_age(bundle.model.learned_until)) is not None:
+        if (until := bundle.model.known_until) is not None:
+            print(f"clicks until: {text_of_age(until)}")
+        if (warning := warning_of_age(bundle.model.known_until)) is not None:
             print(f"warning: {warning}", file=sys.stderr)
         if run_id is not None:
             print(f"MLflow run {run_id}")

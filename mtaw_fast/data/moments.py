@@ -51,17 +51,17 @@ def text_of(moment: int) -> str:
 
 
 def text_of_age(last_click: int) -> str:
-    """Return when the last learned click was, Unix milliseconds, and how long ago."""
+    """Return when the learned clicks end, Unix milliseconds, and how long ago."""
     hours = (time.time() - last_click / 1000) / 3600
     age = f"{hours / 24:,.0f} days" if hours >= 48 else f"{max(hours, 0):,.0f} hours"
     return f"{text_of(last_click)}, {age} ago"
 
 
 def warning_of_age(last_click: int | None) -> str | None:
-    """Return a warning if the last learned click, Unix milliseconds, is over a day old; None if not, or unknown."""
+    """Return a warning if the learned clicks end, Unix milliseconds, over a day ago; None if not, or unknown."""
     if last_click is None or time.time() - last_click / 1000 <= _OLD:
         return None
     return (
-        f"the last learned click is of {text_of_age(last_click)}: what rose since is unknown; update the bundle, learn "
-        "while serving, or rank at a time of the past (at). 'mtaw-fast evaluate' says what the age costs"
+        f"the learned clicks end {text_of_age(last_click)}, but for a few: what rose since is unknown; update the "
+        "bundle, learn while serving, or rank at a time of the past (at). 'mtaw-fast evaluate' says what the age costs"
     )

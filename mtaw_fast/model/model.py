@@ -21,6 +21,8 @@ from mtaw_fast.memory.trends import TrendTables
 from mtaw_fast.model.checks import RETRAIN, check_array, check_finite, check_memory, check_weights
 from mtaw_fast.model.item_vectors import normalized
 
+_FEW_ITEMS = 50
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Model:
@@ -157,6 +159,19 @@ class Model:
     def learned_until(self) -> int | None:
         """Milliseconds since 1970 of the last click in its memory; None without times."""
         return None if self.clicked_at is None or not len(self.clicked_at) else int(self.clicked_at.max())
+
+    @property
+    def few_items(self) -> int:
+        """How many items' clicks do not tell whether it is old: someone who tries an old bundle clicks some today."""
+        return min(_FEW_ITEMS, self.n_items // 100)
+
+    @property
+    def known_until(self) -> int | None:
+        """Milliseconds since 1970 at which its clicks end, but for those on `few_items`; None without times."""
+        if self.trends is None:
+            return self.learned_until
+        last = np.partition(self.trends.times[:, 1], -1 - self.few_items)[-1 - self.few_items]
+        return self.learned_until if last < 0 else int(last)
 
     @property
     def has_learned(self) -> bool:

@@ -242,7 +242,10 @@ class Watch:
             for version, snapshot in served.items()
         )  # fmt: skip
         yield from series(
-            "mtaw_last_click_seconds", "gauge", "The newest learned click, Unix seconds; 0 without times.", clicks
+            "mtaw_last_click_seconds",
+            "gauge",
+            "When the learned clicks end, but for a few, Unix seconds; 0 without times.",
+            clicks,
         )
         items = (({"version": version}, snapshot.recommender.n_items) for version, snapshot in served.items())
         yield from series("mtaw_catalog_items", "gauge", "Items that can be recommended.", items)

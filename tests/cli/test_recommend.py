@@ -62,7 +62,7 @@ def test_a_closed_standard_output_is_no_failure(tmp_path: Path, monkeypatch: pyt
 def test_recommend_speaks_of_unknown_items_and_fallback(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", f"{work}/bundle", "nothing", "-k", "3"]) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("warning: the last learned click is of 2023-11-")
+    assert err.startswith("warning: the learned clicks end 2023-11-")
     assert "not in the catalog: nothing" in out
     assert "most popular items" in out, "years after the log, nothing rises"
     assert len(out.splitlines()) == 5

@@ -130,8 +130,8 @@ def test_a_training_of_an_old_log_says_how_old_it_is(work: Path, capsys: pytest.
     arguments = argparse.Namespace(json=False, bundle=work / "bundle", resume=False)
     _report(arguments, Bundle.load(work / "bundle"), None, [], [])
     out, err = capsys.readouterr()
-    assert "\nlast click: 2023-11-" in out
-    assert err.startswith("warning: the last learned click is of 2023-11-")
+    assert "\nclicks until: 2023-11-" in out
+    assert err.startswith("warning: the learned clicks end 2023-11-")
 
 
 def test_the_command_tunes_and_its_answer_trains(

@@ -12,8 +12,11 @@ from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError
+from mtaw_fast.online.log.events import now_ms
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.ranking import options
 from mtaw_fast.ranking.catalog import Catalog
+from tests.support.export.bundles import save_kind
 from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 
 
@@ -40,6 +43,21 @@ def test_a_ranking_depends_on_its_moment_by_default_now(rec: Recommender, monkey
     )
     monkeypatch.setattr(options.time, "time_ns", lambda: (END + 48 * HOUR) * 1_000_000)
     assert rec.recommend(session, k=N) == late
+
+
+def test_a_few_clicks_of_today_do_not_make_an_old_bundle_young(tmp_path: Path) -> None:
+    bundle = save_kind("timed", tmp_path / "timed", 300)
+    rec = Recommender.load(bundle.folder, learn=LearningSettings(tmp_path / "log", compact=False))
+    assert bundle.model.trends is not None
+    old = rec.last_click
+    assert old == np.sort(bundle.model.trends.times[:, 1])[-4]
+    for item, until in enumerate([old, old, old, now_ms()]):
+        rec.observe(f"s{item}", [f"sku-{item}"])
+        assert rec.learner is not None
+        rec.learner.catch_up()
+        assert until is not None
+        assert rec.last_click == pytest.approx(until, abs=60_000)
+    rec.close()
 
 
 def test_packed_sessions_are_explored_at_their_own_moments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

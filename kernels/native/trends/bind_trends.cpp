@@ -378,6 +378,11 @@ class TrendsObject {
         return out;
     }
 
+    std::int64_t nth_newest(std::size_t rank) const {
+        const auto locked = trends_.reading();
+        return trends_.delta().nth_newest(rank);
+    }
+
    private:
     void check_item(const char* name, std::int64_t index, std::int32_t item, std::int32_t minimum) const {
         if (item < minimum || item >= trends_.capacity()) {
@@ -509,7 +514,8 @@ void bind_trends(py::module_& module) {
         .def("row", &TrendsObject::row, py::arg("item"), py::arg("now"))
         .def("counts", &TrendsObject::counts, py::arg("items"), py::arg("now"))
         .def("sessions", &TrendsObject::sessions)
-        .def("counters", &TrendsObject::counters);
+        .def("counters", &TrendsObject::counters)
+        .def("nth_newest", &TrendsObject::nth_newest, py::arg("rank"));
 }
 
 }  // namespace mtaw

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -182,6 +183,14 @@ class TrendsDelta {
     const double* context_totals() const { return context_totals_.data(); }
     const std::int64_t* epochs() const { return clock_; }
     std::int64_t newest() const { return clock_[kItemLanes]; }
+    // The last click of the item that comes `rank`-th by it, from 0; kNever if fewer items have a new click.
+    std::int64_t nth_newest(std::size_t rank) const {
+        std::vector<std::int64_t> last;
+        for (const ItemDelta& item : items_) last.push_back(item.last);
+        if (rank >= last.size()) return kNever;
+        std::nth_element(last.begin(), last.begin() + static_cast<std::ptrdiff_t>(rank), last.end(), std::greater<>());
+        return last[rank];
+    }
     const TrendCounters& counters() const { return counters_; }
     const TrendSettings& settings() const { return settings_; }
     const TrendLimits& limits() const { return limits_; }

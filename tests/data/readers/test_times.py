@@ -148,4 +148,4 @@ def test_old_clicks_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text_of_age(1_700_000_000_000 - day) == "2023-11-13 22:13 UTC, 24 hours ago"
     warning = warning_of_age(1_700_000_000_000 - 3 * day)
     assert warning is not None
-    assert warning.startswith("the last learned click is of 2023-11-11 22:13 UTC, 3 days ago: ")
+    assert warning.startswith("the learned clicks end 2023-11-11 22:13 UTC, 3 days ago, but for a few: ")

@@ -62,7 +62,7 @@ const widest = (now) => {
   }
   return most;
 };
-// What a bundle knows ends with its last click; without times, with its training.
+// What a bundle knows ends with its last clicks; without times, with its training.
 const known = (now, version) => total(now, "mtaw_last_click_seconds", { version }) || total(now, "mtaw_bundle_trained_seconds", { version });
 const oldest = (now) => Math.min(...(now.get("mtaw_bundle_info") ?? []).map(([{ version }]) => known(now, version)).filter((value) => value > 0));
 
@@ -85,7 +85,7 @@ const TILES = [
     note: (now) => (widest(now) ? `${number(widest(now).covered)} of ${number(widest(now).items)} items in 24 h, by ${widest(now).bundle}` : "no list yet") },
   { title: "Largest drift", value: (now) => worstDrift(now)?.value ?? null, text: (value) => value.toFixed(3),
     note: (now) => (worstDrift(now) ? `of ${worstDrift(now).feature}` : "too few clicks yet"), alarm: (_, now) => (worstDrift(now)?.ratio ?? 0) > 1 },
-  { title: "Age of the last click", value: (now) => (Number.isFinite(oldest(now)) ? Date.now() / 1000 - oldest(now) : null), text: duration,
+  { title: "Age of the learned clicks", value: (now) => (Number.isFinite(oldest(now)) ? Date.now() / 1000 - oldest(now) : null), text: duration,
     note: () => "learned; without times, of the training", alarm: (value) => value > 86400 },
 ];
 
