@@ -439,20 +439,22 @@ class Recommender:
         """Why the rules of placements are refused, in one line each, by name: a column has gone or changed its kind."""
         return broken_placements(self.items)
 
-    def set_placement(self, name: str, content: Mapping[str, Any] | None) -> None:
+    def set_placement(self, name: str, content: Mapping[str, Any] | None) -> list[str]:
         """Set the rule sets of a placement, for the option `placement` of rankings; None removes it with its history.
 
         They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on content
         that is not as docs/how-to/placements.md says or does not fit the item table, and None for an unknown placement.
-        """
-        self._changes.set_placement(name, content)
 
-    def undo_placement(self, name: str, number: int | None = None) -> None:
+        Returns what is odd, one line each: labels that no item has.
+        """
+        return self._changes.set_placement(name, content)
+
+    def undo_placement(self, name: str, number: int | None = None) -> list[str]:
         """Set a placement to what it was in the revision `number`, by default in the last but one.
 
-        Raises UsageError if that revision is not kept.
+        Returns what `set_placement` does. Raises UsageError if that revision is not kept.
         """
-        self._changes.undo_placement(name, number)
+        return self._changes.undo_placement(name, number)
 
     def catch_up(self) -> None:
         """Apply what other processes have stored until now, with `learn` or `state`; else do nothing.

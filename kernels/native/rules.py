@@ -5,7 +5,7 @@ ItemColumns([(name, kind, is_public, arrays)])
 RuleSet(json, where)
     Rules as JSON (docs/rules.md). where: how errors name them. Attributes: filter (Condition
     or None), boosts [(Condition, by)], columns and current (names, sorted: all of them, and those whose values of the
-    last click's item are used).
+    last click's item are used), texts [(column, text that it is compared with)].
 rules.check(columns or None, public_only)
     Raises ValueError unless they fit the columns; None: the items have none.
 condition.bits(columns, item or None, n_items)

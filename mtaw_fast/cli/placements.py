@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,17 @@ def run(arguments: argparse.Namespace) -> None:
     changes = arguments.remove or arguments.undo is not None or arguments.set is not None
     if changes and (name is None or arguments.state is arguments.learn is None):
         raise UsageError("name the placement to change, and with --state or --learn the services that keep it")
+    notes: list[str] = []
     with kept_by(arguments) as recommender:
         if arguments.remove:
             recommender.set_placement(name, None)
         elif arguments.undo is not None:
-            recommender.undo_placement(name, arguments.undo)
+            notes = recommender.undo_placement(name, arguments.undo)
         elif arguments.set is not None:
-            recommender.set_placement(name, json_in("--set", arguments.set))
+            notes = recommender.set_placement(name, json_in("--set", arguments.set))
         kept, broken = recommender.placements, recommender.broken_placements
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if name is not None:
         if name not in kept and not arguments.remove:
             raise UsageError(f"there is no placement {name!r}; there are: {', '.join(sorted(kept)) or 'none'}")

@@ -17,8 +17,10 @@ from mtaw_fast.cli.common import (
 )
 from mtaw_fast.data.moments import moment_of, text_of, warning_of_age
 from mtaw_fast.errors import UsageError
+from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.answer import Reason
 from mtaw_fast.recommender import Recommender
+from mtaw_fast.rules import rule_set_of
 
 
 def add_to(commands: Any) -> None:
@@ -50,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
+    rules = rules_in(arguments.rules)
     ranking = recommender.recommend(
         session,
         k=arguments.k,
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         context=_context_of(arguments.context),
         types=None if arguments.types is None else [kind or None for kind in arguments.types.split(",")],
         reasons=arguments.reasons,
-        rules=rules_in(arguments.rules),
+        rules=rules,
         explore=arguments.explore,
     )
     at, newest = moment_of("--at", arguments.at), recommender.bundle.model.learned_until
@@ -68,6 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
         warning = f"--at is before the newest learned click: it counts as {text_of(newest)}"
     if warning is not None:
         print(f"warning: {warning}", file=sys.stderr)
+    if rules is not None:
+        for note in rule_set_of(rules).notes(recommender.items or ItemTable(0)):
+            print(f"note: {note}", file=sys.stderr)
     if arguments.json:
         answer = {
             "items": ranking.items,

@@ -29,7 +29,7 @@ from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
 from mtaw_fast.ranking.options import listed
 from mtaw_fast.ranking.served_pipeline import ServedPipeline
-from mtaw_fast.rules import MAX_PLACEMENTS, broken_placements, checked_placement, earlier_content
+from mtaw_fast.rules import MAX_PLACEMENTS, Placement, broken_placements, checked_placement, earlier_content
 
 _TABLE_TRIES = 3  # of a change of the item table that another process overtakes
 
@@ -114,8 +114,8 @@ class CatalogChanges:
         """Recommend hidden items again."""
         self.store([ShowItems(self._ids_of("show", items), now_ms())])
 
-    def set_placement(self, name: str, content: Mapping[str, Any] | None) -> None:
-        """Set the rule sets of a placement, or remove it."""
+    def set_placement(self, name: str, content: Mapping[str, Any] | None) -> list[str]:
+        """Set the rule sets of a placement, or remove it; return what is odd in them."""
         self.catch_up()
         items = self._catalog.items
         kept = {} if items is None else items.placements
@@ -127,12 +127,13 @@ class CatalogChanges:
             raise UsageError(f"there is no placement {shown(name, 60)}; there are: {', '.join(sorted(kept)) or 'none'}")
         newest = kept[name][-1].time if name in kept else 0
         self.store([SetPlacement(name, content, max(now_ms(), newest + 1))])
+        return [] if content is None else Placement(name, content).notes(items)
 
-    def undo_placement(self, name: str, number: int | None) -> None:
+    def undo_placement(self, name: str, number: int | None) -> list[str]:
         """Set a placement to what it was in an earlier revision."""
         self.catch_up()
         items = self._catalog.items
-        self.set_placement(name, earlier_content({} if items is None else items.placements, name, number))
+        return self.set_placement(name, earlier_content({} if items is None else items.placements, name, number))
 
     def store(self, events: Sequence[Event]) -> None:
         """Store events that change the item table, and return when they are served."""

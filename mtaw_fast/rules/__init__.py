@@ -6,6 +6,7 @@ from mtaw_fast.rules.placement import (
     DEFAULT,
     MAX_PLACEMENTS,
     Placed,
+    Placement,
     PlacementTable,
     broken_placements,
     checked_placement,
@@ -14,7 +15,7 @@ from mtaw_fast.rules.placement import (
 from mtaw_fast.rules.rule_set import MisfitRulesError, RuleSet, rule_set_of, rule_set_of_text
 
 __all__ = [
-    "DEFAULT", "MAX_PLACEMENTS", "AppliedRules", "BitmapCache", "BoundRules", "MisfitRulesError", "Placed",
+    "DEFAULT", "MAX_PLACEMENTS", "AppliedRules", "BitmapCache", "BoundRules", "MisfitRulesError", "Placed", "Placement",
     "PlacementTable", "RuleSet", "broken_placements", "checked_placement", "earlier_content", "rule_set_of",
     "rule_set_of_text",
 ]  # fmt: skip

@@ -102,6 +102,10 @@ class Placement:
         for one in self._sets:
             one.rules.check(table)
 
+    def notes(self, table: ItemTable | None) -> list[str]:
+        """Return what is odd in sets that fit the table, a line each."""
+        return [note for one in self._sets for note in one.rules.notes(table or ItemTable(0))]
+
     def placed(self, asked: str, at: int | None, session: str | None) -> Placed:
         """Return what a request gets. asked: the placement that it names. at: None: now. session: its id, if known."""
         moment = 0

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mtaw_fast.errors import UsageError, shown
+from mtaw_fast.errors import UsageError, nearest, shown
 from mtaw_fast.items import ItemTable
+from mtaw_fast.items.columns import CategoriesColumn, CategoryColumn
 from mtaw_fast.kernels.native import rules as native
 from mtaw_fast.kernels.native.rules import Condition
 from mtaw_fast.rules.bitmaps import native_columns
@@ -19,6 +20,7 @@ from mtaw_fast.system.fork_lock import ForkLock
 
 MAX_BYTES = 4096  # of all rules together; longer ones are not even read as JSON
 _MAX_LATEST = 64
+_MAX_COMPARED = 2000  # labels of a column among which a similar one is looked for, in 10 ms
 _LATEST: dict[tuple[int, bool], tuple[dict[str, Any], Any]] = {}  # rules of the latest calls, by their id
 _LATEST_LOCK = ForkLock()
 
@@ -75,6 +77,16 @@ class RuleSet:
         """
         with _refused(kind=UsageError if self.where is None else MisfitRulesError):
             self.native.check(None if table is None else native_columns(table), self.public_only)
+
+    def notes(self, table: ItemTable) -> list[str]:
+        """Return what is odd in rules that fit a table, a line each: labels that it does not have."""
+        lines = []
+        for name, text in dict.fromkeys(self.native.texts):
+            column = table[name]
+            if isinstance(column, (CategoryColumn, CategoriesColumn)) and text not in column.labels:
+                meant = nearest(text, column.labels[:_MAX_COMPARED])
+                lines.append(f"{self.where or 'rules'}: no item has {shown(text, 60)} in {name!r}{meant}")
+        return lines
 
 
 def rule_set_of(rules: Mapping[str, Any], public_only: bool = False) -> RuleSet:

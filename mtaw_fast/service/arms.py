@@ -104,8 +104,8 @@ def set_items(arms: Sequence[Snapshot], data: Any, mode: Mode, **options: Any) -
     return first.recommender.set_items(change.frame, mode, public=change.public, availability=change.availability)
 
 
-def set_placement(arms: Sequence[Snapshot], name: str, content: Mapping[str, Any] | None) -> None:
-    """Set the rules of a placement for each bundle, or remove it; errors as `Recommender.set_placement`.
+def set_placement(arms: Sequence[Snapshot], name: str, content: Mapping[str, Any] | None) -> list[str]:
+    """Set the rules of a placement for each bundle, or remove it; result and errors as `Recommender.set_placement`.
 
     They must fit the columns of each bundle.
     """
@@ -117,13 +117,13 @@ def set_placement(arms: Sequence[Snapshot], name: str, content: Mapping[str, Any
                 checked_placement(name, content, arm.recommender.items)
             except UsageError as error:
                 raise UsageError(f"bundle {arm.name}: {error}") from None
-    first.recommender.set_placement(name, content)
+    return first.recommender.set_placement(name, content)
 
 
-def undo_placement(arms: Sequence[Snapshot], name: str, number: int | None) -> None:
+def undo_placement(arms: Sequence[Snapshot], name: str, number: int | None) -> list[str]:
     """Set a placement to what it was in an earlier revision, as `set_placement` does."""
     catch_up(arms[:1])
-    set_placement(arms, name, earlier_content(arms[0].recommender.placements, name, number))
+    return set_placement(arms, name, earlier_content(arms[0].recommender.placements, name, number))
 
 
 def broken_placements(arms: Sequence[Snapshot]) -> dict[str, str]:

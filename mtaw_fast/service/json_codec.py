@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from mtaw_fast.service.errors import invalid
 
@@ -31,9 +33,31 @@ def decoded(body: bytes, body_type: type[T]) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        text = str(error)
-        if text.endswith("`") and " - at " not in text and issubclass(body_type, msgspec.Struct):  # an unknown field
-            text = f"{text}; the fields are {', '.join(body_type.__struct_fields__)}"
+        text, _, path = str(error).partition(" - at ")
+        if "field `" in text and (names := _fields_at(body_type, path)):  # an unknown or a missing one
+            text = f"{error}; the fields are {', '.join(names)}"
+        else:
+            text = str(error)
         raise invalid("invalid_request", f"{text}; see /openapi.json") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid("invalid_json", f"the body is not JSON ({error}); send one JSON object in UTF-8") from None
+
+
+def _fields_at(body_type: Any, path: str) -> list[str]:
+    """Return the fields of the struct at a path of msgspec such as `$.events[1]`; an empty one is the body's."""
+    found: Any = msgspec.inspect.type_info(body_type)
+    for name in re.findall(r"\.([^.\[`]+)|\[", path):
+        found = _plain(found)
+        if isinstance(found, msgspec.inspect.StructType):
+            found = next(field.type for field in found.fields if field.encode_name == name)
+        else:
+            found = getattr(found, "item_type", None) or getattr(found, "value_type", None)
+    found = _plain(found)
+    return [field.encode_name for field in found.fields] if isinstance(found, msgspec.inspect.StructType) else []
+
+
+def _plain(kind: Any) -> Any:
+    """Return a type without what may be in its place, as null, and without its limits."""
+    while isinstance(kind, (msgspec.inspect.Metadata, msgspec.inspect.UnionType)):
+        kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.types[0]
+    return kind

@@ -43,6 +43,30 @@ def rec(folder: Path) -> Recommender:
     return recommender
 
 
+def test_labels_that_no_item_has_are_said(rec: Recommender) -> None:
+    rec.set_items([{"id": "sku-1", "tags": ["new", "sale"]}], "patch")
+    filters = ['brand == "own" or "new" in tags', 'brand in ("x", "oun") or not "sales" in tags', 'tags == "sale"']
+    assert rec.set_placement("cart", only({"filter": filters, "boost": {"when": 'brand != "z"', "by": 1}})) == [
+        "placement 'cart', set 'set-1': no item has 'oun' in 'brand'; did you mean 'own'?",
+        "placement 'cart', set 'set-1': no item has 'sales' in 'tags'; did you mean 'sale'?",
+        "placement 'cart', set 'set-1': no item has 'z' in 'brand'",
+    ]
+    assert rec.set_placement("cart", only(RULES)) == []
+    assert len(rec.undo_placement("cart")) == 3
+
+
+def test_the_commands_say_them(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("polars")
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, TABLE)))
+    assert main(["items", str(folder), str(tmp_path / "t.jsonl")]) == 0
+    rules = {"filter": "brand == 'oun'"}
+    kept = ["--state", str(tmp_path / "state"), "--set", json.dumps(only(rules))]
+    ranked = ["recommend", str(folder), "sku-1", "--rules", json.dumps(rules)]
+    for words in (ranked, ["placements", str(folder), "cart", *kept]):
+        assert main(words) == 0
+        assert "no item has 'oun' in 'brand'; did you mean 'own'?" in capsys.readouterr().err
+
+
 def test_every_call_that_ranks_gets_the_rules(rec: Recommender, tmp_path: Path) -> None:
     rec.set_placement("cart", only(RULES))
     expected = rec.recommend(SESSION, 9, rules=RULES)

@@ -130,6 +130,13 @@ class RuleSetObject {
         return found;
     }
 
+    std::vector<std::pair<std::string, std::string>> texts() const {
+        std::vector<std::pair<std::string, std::string>> found;
+        for (const RuleSet::Filtered& filter : rules_.filters) filter.when.add_texts(found);
+        for (const RuleSet::Boosted& boost : rules_.boosts) boost.when.add_texts(found);
+        return found;
+    }
+
     void check(const ColumnsObject* columns, bool public_only) const {
         rules_.check(columns == nullptr ? nullptr : &columns->columns(), public_only);
     }
@@ -239,6 +246,7 @@ void bind_rules(py::module_& module) {
         .def_property_readonly("boosts", &RuleSetObject::boosts)
         .def_property_readonly("columns", [](const RuleSetObject& self) { return self.rules().columns(); })
         .def_property_readonly("current", [](const RuleSetObject& self) { return self.rules().columns(true); })
+        .def_property_readonly("texts", &RuleSetObject::texts)
         .def("check", &RuleSetObject::check, py::arg("columns"), py::arg("public_only"));
     py::class_<AppliedRulesObject>(module, "AppliedRules", "See mtaw_fast.kernels.native.rules.")
         .def(py::init<const RuleSetObject&, const ColumnsObject&, const py::object&, const MaybeArray&,

@@ -162,6 +162,21 @@ std::vector<ColumnName> Condition::names(bool of_current_only) const {
     return names;
 }
 
+void Condition::add_texts(std::vector<std::pair<std::string, std::string>>& texts) const {
+    for (const Condition& part : parts) part.add_texts(texts);
+    const auto add = [&](const Operand& first, const Operand& second) {
+        if (first.is_value() == second.is_value()) return;
+        const Operand &column_operand = first.is_value() ? second : first, &value = first.is_value() ? first : second;
+        if (const auto* const text = std::get_if<std::string>(&*value.value)) {
+            texts.emplace_back(column_operand.name, *text);
+        }
+    };
+    if (kind == Kind::compare) add(left, right);
+    if (kind == Kind::in) {
+        for (const Operand& operand : values) add(left, operand);
+    }
+}
+
 void Condition::check(const Columns& columns, const std::string& where, bool public_only) const {
     for (const ColumnName& name : names()) checked_column(name, columns, where, public_only);
     check_kinds(*this, columns, where);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -49,6 +50,8 @@ struct Condition {
 
     // Columns in the order of the tree; of_current: whose values of the last click's item it uses, else all.
     std::vector<ColumnName> names(bool of_current = false) const;
+    // The texts that columns are compared with, and these columns.
+    void add_texts(std::vector<std::pair<std::string, std::string>>& texts) const;
     // Throws std::invalid_argument, naming `where`, unless it fits the columns.
     void check(const Columns& columns, const std::string& where, bool public_only) const;
     // With the values of the last click's item in place of `current`; without an item they are missing.

@@ -173,6 +173,7 @@ class PlacementSetAnswer(Struct, kw_only=True):
 
     version: Version
     log_position: Annotated[str, Meta(description="Position of the log after the change.")]
+    notes: Annotated[list[str], Meta(description="What is odd.")]
 
 
 class RevisionAnswer(Struct, kw_only=True):

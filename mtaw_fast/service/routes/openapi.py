@@ -134,7 +134,9 @@ _EXAMPLES: dict[str, tuple[str, Any, Any]] = {
     ),
     "put_items": ("items", _TABLE, _TABLE_ANSWER),
     "patch_items": ("items", {"items": [{"id": "sku-9", "price": 49.9}]}, _TABLE_ANSWER | {"rows": 1, "known": 1}),
-    "put_placement": ("placements", _PLACEMENT, {"version": _VERSION, "log_position": "0000000000-000000000113"}),
+    "put_placement": (
+        "placements", _PLACEMENT, {"version": _VERSION, "log_position": "0000000000-000000000113", "notes": []},
+    ),
     "get_placement": ("placements", None, {"version": _VERSION, "revisions": [_REVISION]}),
     "get_placements": ("placements", None, {"version": _VERSION, "placements": {"cart": _REVISION}, "broken": {}}),
     "delete_placement": ("placements", None, {"version": _VERSION, "log_position": "0000000000-000000000162"}),

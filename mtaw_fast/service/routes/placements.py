@@ -101,5 +101,5 @@ async def _revisions(request: StrictRequest, name: str) -> Sequence[Revision]:
 
 
 async def _changed(request: StrictRequest, change: Any) -> Response[PlacementSetAnswer]:
-    snapshot, position, _ = await stored(request, change, "placement_refused")
-    return json_response(PlacementSetAnswer(version=snapshot.version, log_position=position))
+    snapshot, position, notes = await stored(request, change, "placement_refused")
+    return json_response(PlacementSetAnswer(version=snapshot.version, log_position=position, notes=notes))

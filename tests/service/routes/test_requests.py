@@ -69,6 +69,12 @@ def test_the_fields_of_a_request_are_listed(service: Running, body: dict[str, An
     assert f"{why}; the fields are k, exclude, " in message
 
 
+@pytest.mark.parametrize(("event", "why"), [({"when": 5}, "unknown field `when`"), ({"item": "a"}, "field `session`")])
+def test_the_fields_of_an_event_are_listed(service: Running, event: dict[str, Any], why: str) -> None:
+    message = refused(service.ask("POST", "/v1/events", {"events": [event]}), 400, "invalid_request")
+    assert f"{why} - at `$.events[0]`; the fields are session, item, time, type, id, context; see" in message
+
+
 @pytest.mark.parametrize("name", ["item", "exclude", "allow", "session_id", "search"])
 def test_every_query_parameter_bounds_its_ids(service: Running, int_service: Running, name: str) -> None:
     path = "/v1/items" if name == "search" else "/v1/similar"

@@ -108,6 +108,9 @@ def test_placements(service: Running, rec: Recommender) -> None:
     plain = rec.recommend(SESSION, 9)
     assert refused(admin(service, "GET", path), 404)
     assert service.ask("PUT", path, content).status == 401
+    odd = {"sets": [{"rules": {"filter": 'brand == "owm"'}}]}
+    assert "no item has 'owm' in 'brand'; did you mean 'own'?" in good(put(service, "odd", odd))["notes"][0]
+    good(admin(service, "DELETE", "/admin/placements/odd"))
     wrong = {"sets": [{"rules": {"filter": "margins > 3"}}]}
     assert "placement 'cart', set 'set-1': filter: the items have no column 'margins'" in refused(
         put(service, "cart", wrong), 409
