@@ -188,7 +188,7 @@ def test_targets_that_training_never_saw_count_as_misses(made: Made) -> None:
     assert (counted.report.samples, counted.report.unseen) == (len(data.test) + 3, 3)
     assert counted.report.sessions == plain.report.sessions + 1
     assert counted.baselines["popularity"].unseen == 3
-    assert "3 targets, counted as misses" in str(counted)
+    assert "3 targets, counted as misses, but not in recall" in str(counted)
     assert "3 targets, not counted" in str(plain)
 
 

@@ -20,14 +20,15 @@ def log_rows(log: Mapping[str, Any], n_items: int) -> dict[str, str]:
         "merged_clicks": "merged into a click of another type on the same item (--merge-types)",
     }
     elsewhere = log["items"] - log["rare_items"] - n_items
+    rare = f", {log['rare_sessions']:,} too short without items under support" if log.get("rare_sessions") else ""
     left_out = f", {log['dropped_repeats']:,} left out" if log["dropped_repeats"] else ""
     return {
         "rows": f"{log['rows']:,}, {log['bad_rows']:,} bad; {log['clicks']:,} clicks"
         + "".join(f"; {log[name]:,} {text}" for name, text in more.items() if log[name]),
         "duplicates": f"{log['repeats']:,} at the same time as the same click, {log['near_repeats']:,} within a second "
         f"of it{left_out}",
-        "sessions": f"{log['sessions']:,}: {log['short_sessions']:,} too short, {log['long_sessions']:,} too long; "
-        f"the longest has {log['longest']:,} clicks",
+        "sessions": f"{log['sessions']:,}: {log['short_sessions']:,} too short{rare}, {log['long_sessions']:,} too "
+        f"long; the longest has {log['longest']:,} clicks",
         "bots": f"{log['long_sessions'] + log['burst_sessions']:,} left out: {log['long_sessions']:,} too long, "
         f"{log['burst_sessions']:,} too fast",
         "items": f"{log['items']:,}: {log['rare_items']:,} under support, {elsewhere:,} only in sessions left out or "

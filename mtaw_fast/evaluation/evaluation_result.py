@@ -125,9 +125,11 @@ class Evaluation:
             lines += [f"targets weighted by type ({weights})", _drawn([["", *METRICS], *cells])]
         if self.unseen_share is not None:
             counted = ", not counted; --unseen misses counts them as misses" if self.unseen_targets else ""
+            if self.report.unseen:
+                counted = ", counted as misses, but not in recall"
             lines.append(
                 f"{self.unseen_share:.1%} of the test clicks are on items that training never saw: "
-                f"{self.unseen_targets:,} targets{', counted as misses' if self.report.unseen else counted}"
+                f"{self.unseen_targets:,} targets{counted}"
             )
         if self.validation is not None:
             lines.append(self._against(self.validation))

@@ -232,7 +232,7 @@ def filter_sessions(raw: RawSessions, options: ClickOptions, where: str, report:
         raw = filtered
         if settled or options.support_rounds == "once":
             break
-    report.short_sessions = report.sessions - len(raw) - report.long_sessions - report.burst_sessions
+    report.count_short(len(raw))
     if len(raw) == 0:
         raise nothing_left(where, most_clicked, options, report)
     return raw
@@ -245,10 +245,11 @@ def enough_support(support: np.ndarray, options: ClickOptions, report: LogReport
 
 
 def support_round(raw: RawSessions, frequent: np.ndarray, options: ClickOptions, report: LogReport) -> RawSessions:
-    """Drop items that are not `frequent`, then too short or too long sessions. report: counts the long ones."""
+    """Drop items that are not `frequent`, then too short or too long sessions. report: counts them."""
     clicks = frequent[raw.clicks.items]
+    lengths = np.diff(offsets_of(clicks)[raw.clicks.offsets])
+    report.rare_sessions += int(np.count_nonzero(lengths < options.min_session))
     if options.max_session is not None:
-        lengths = np.diff(offsets_of(clicks)[raw.clicks.offsets])
         report.long_sessions += int(np.count_nonzero(lengths > options.max_session))
         report.long_clicks += int(lengths[lengths > options.max_session].sum())
     return raw.keep(clicks, options.min_session, options.max_session)

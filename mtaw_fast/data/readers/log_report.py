@@ -42,9 +42,10 @@ class LogReport:
     near_repeats: int = 0
     dropped_repeats: int = 0
     sessions: int = 0
-    # Sessions left out with too few or too many clicks, after the support filter, or for clicking faster than people do
-    # (`data.bots`), and the clicks of the longest session.
+    # Sessions left out with too few clicks, or too few without rare items, or too many of the others, or for clicking
+    # faster than people do (`data.bots`), and the clicks of the longest session.
     short_sessions: int = 0
+    rare_sessions: int = 0
     long_sessions: int = 0
     longest: int = 0
     long_clicks: int = 0
@@ -100,6 +101,11 @@ class LogReport:
             counts = np.bincount(log.type[log.is_click], minlength=len(log.type_names))
             self.type_clicks = dict(zip(log.type_names, counts.tolist(), strict=True))
         return log
+
+    def count_short(self, kept: int) -> None:
+        """Count the sessions that were too short before any item was left out. kept: how many are not left out."""
+        others = self.rare_sessions + self.long_sessions + self.burst_sessions
+        self.short_sessions = self.sessions - kept - others
 
     def add(self, other: LogReport) -> None:
         """Add the counts of a part of the log that shares no session with the others, except distinct items (they do

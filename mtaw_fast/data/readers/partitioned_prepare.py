@@ -225,7 +225,7 @@ class _Work:
                 support += map_tensors(path, "map")["support"]
         summaries = [summary for summary in summaries if summary.sessions]
         n_sessions = sum(summary.sessions for summary in summaries)
-        report.short_sessions = report.sessions - n_sessions - report.long_sessions - report.burst_sessions
+        report.count_short(n_sessions)
         if not summaries:
             raise nothing_left(self.where, most_clicked, options, report)
         return sessions, summaries
