@@ -20,6 +20,7 @@ from typing import Any
 from bench.harness.register import read_json_lines
 from bench.peers.records import trained
 from bench.quality.records import PUBLISHED, protocol_of, records_in
+from bench.quality.table import ceiling
 from bench.suite.results import ROOT
 from bench.suite.tables import BLOCK, SPEED, blocks, newest_rows, pair, runs_below, signed
 
@@ -58,7 +59,7 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "docs/what-works.md": {
         "What works in session-based recommendation": ("test",),
         "Counting is the baseline to beat": ("test", "published"),
-        "Retrieve, then rank": ("test", "earlier", "ablations", "by-hand", "ranker-lessons"),
+        "Retrieve, then rank": ("test", "earlier", "ablations", "by-hand", "ceiling", "ranker-lessons"),
         "Training tricks do little": (
             "validation", "ablations", "run retailrocket-paper-430a2d11-validation-seed0",
             "run tmall-paper-44136fa3-validation-seed0",
@@ -123,6 +124,8 @@ def _figures(source: str, root: Path) -> Iterator[str]:
         lines = read_json_lines(results / f"{source}.jsonl")
         if source == "earlier":
             yield from _of_runs(line for line in lines if "metrics" in line)
+        elif source == "ceiling":
+            yield from _FIGURE.findall(ceiling(lines))
         else:
             yield from _values(lines)
 
