@@ -115,9 +115,9 @@ def test_a_training_spares_a_data_set_in_its_run_folder(
 
 def test_processor_time_says_whose_it_is() -> None:
     spent = {"search": 60.0, "refit": 60.0}
-    assert _processor_time(spent, [], 0, False) == "processor time: 2 min"
+    assert _processor_time(spent, [], 0, False) == "processor time: 120 s"
     assert _processor_time(spent, [], 4, True) == (
-        "processor time: 2 min of the first of 4 processes, with what was saved before the resume"
+        "processor time: 120 s of the first of 4 processes, with what was saved before the resume"
     )
 
 

@@ -27,6 +27,7 @@ from mtaw_fast.training.encoder.validation import check_held_out
 from mtaw_fast.training.memory_tables import max_trend_bytes, table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
+from mtaw_fast.training.ranker.feature_importance import MAX_SAMPLES
 from mtaw_fast.training.ranker.prequential import frozen_samples
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings, older_parts, split_for_ranker
@@ -190,7 +191,8 @@ class _Work:
         samples = int(self.queries[len(sessions)] - self.queries[fitted])
         cost = None
         if times is not None:
-            cost = times.table_click * sessions.n_clicks + times.start + times.ranked * samples
+            importance = times.importance * min(samples, MAX_SAMPLES)
+            cost = times.table_click * sessions.n_clicks + times.start + times.ranked * samples + importance
         return _planned("validate", f"{samples:,} samples", cost, self._ranker_bytes(sessions, None, samples))
 
     def _encoder_bytes(self, sessions: Sessions, softmax: Softmax) -> int:

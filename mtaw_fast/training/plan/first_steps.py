@@ -35,7 +35,7 @@ from mtaw_fast.training.steps.choice import make_stepper
 _WARM_UP, _STEPS = 1, 4
 _STEP_SESSIONS = 20_000  # from which the batches of measured steps are drawn
 _PAST_CLICKS, _RANKED, _FEW, _MANY = 4_000_000, 2_048, 2_000, 10_000  # clicks of the measured part of the ranker
-_EPOCHS = (1, 4)  # of the two measured fits: their difference leaves out what a fit costs once
+_EPOCHS = 3  # of the measured fit
 _SPECTRAL = (1 / 32, 1 / 8)  # shares of the sessions
 
 
@@ -55,23 +55,44 @@ class Stopwatch:
 
     def cost(self, work: Callable[[], object], *, busy: bool = False) -> Cost:
         """Return the cost of `work`. busy: it keeps this thread busy, so a longer wall-clock time is other load."""
-        began = time.perf_counter(), time.process_time(), time.thread_time()
+        began = self.now()
         work()
+        ended = self.now()
+        cost = self.between(began, ended)
+        if busy:
+            self._passed += ended[0] - began[0]
+            self._counted += cost[0]
+        return cost
+
+    def now(self) -> np.ndarray:
+        """Return a moment for `between`."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        passed, processor = time.perf_counter() - began[0], time.process_time() - began[1]
-        counted = passed
-        if self._device.type == "cpu":
-            counted = max(processor / self._threads, time.thread_time() - began[2])
-        if busy:
-            self._passed += passed
-            self._counted += counted
-        return np.array([counted, processor])
+        return np.array([time.perf_counter(), time.process_time(), time.thread_time()])
+
+    def between(self, began: np.ndarray, ended: np.ndarray) -> Cost:
+        """Return the cost of the work between two moments."""
+        passed, processor, own = ended - began
+        return np.array([max(processor / self._threads, own) if self._device.type == "cpu" else passed, processor])
 
     @property
     def slowdown(self) -> float:
         """Wall-clock time of the busy work divided by its processor time."""
         return max(self._passed / max(self._counted, 1e-9), 1.0)
+
+
+class _Epochs(Silent):
+    """Measures each epoch of a fit: the difference of two fits would be that of two noises."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self._watch, self._began = watch, np.zeros(3)
+        self.costs: list[Cost] = []
+
+    def epoch_starts(self, *_: Any, **__: Any) -> None:
+        self._began = self._watch.now()
+
+    def epoch_ends(self, *_: Any, **__: Any) -> None:
+        self.costs.append(self._watch.between(self._began, self._watch.now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +115,7 @@ class RankerTimes:
 
     table_click: for a click of the tables. start: for the first search of the catalog, and what a fit costs once.
     learned: for a learned click. ranked: for a ranked query. fitted: for a ranked query in an epoch of the fit, which
-    leaves out queries without their target.
+    leaves out queries without their target. importance: for a sample of `feature_importance`.
     """
 
     table_click: Cost
@@ -102,6 +123,7 @@ class RankerTimes:
     learned: Cost
     ranked: Cost
     fitted: Cost
+    importance: Cost
 
 
 def encoder_times(
@@ -200,23 +222,25 @@ def ranker_times(
     ranking, dataset = build(last, _RANKED)
     learned = np.maximum(long - short, 0) / max(last.n_clicks - few.n_clicks, 1)
     if dataset is None:
-        return RankerTimes(table_click, short, learned, np.zeros(2), np.zeros(2))
+        return RankerTimes(table_click, short, learned, np.zeros(2), np.zeros(2), np.zeros(2))
     settings = replace(fit_settings(config, timed=trends is not None), excluded=())
 
-    def fit(epochs: int) -> Cost:
-        of_epochs = replace(settings, epochs=epochs)
-        return watch.cost(lambda: fit_ranker(dataset, of_epochs, config.optimizer.seed, "", Silent()))
+    def fit(epochs: int) -> tuple[Cost, list[Cost]]:
+        of_epochs, reporter = replace(settings, epochs=epochs), _Epochs(watch)
+        cost = watch.cost(lambda: fit_ranker(dataset, of_epochs, config.optimizer.seed, "", reporter))
+        return cost, reporter.costs
 
     fit(1)  # torch imports parts of its optimizers with the first one
-    one_epoch, more_epochs = (fit(epochs) for epochs in _EPOCHS)
+    whole, epochs = fit(_EPOCHS)
     queries = len(dataset.targets) + dataset.left_out
-    epoch = np.maximum(more_epochs - one_epoch, 0) / (_EPOCHS[1] - _EPOCHS[0])
+    fitted = np.median(epochs, axis=0) / queries
     return RankerTimes(
         table_click,
-        np.maximum(short - learned * few.n_clicks, 0) + np.maximum(one_epoch - epoch, 0),
+        np.maximum(short - learned * few.n_clicks, 0) + np.maximum(whole - np.sum(epochs, axis=0), 0),
         learned,
         np.maximum(ranking - long, 0) / max(queries - 1, 1),
-        epoch / queries,
+        fitted,
+        fitted * len(dataset.features),  # each is left out once, of all candidates: without a step, but of more
     )
 
 

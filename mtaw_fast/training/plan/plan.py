@@ -171,8 +171,8 @@ def asks_for_costs(config: Config, *, logits_an_epoch: int, device: str) -> bool
 
 
 def minutes(seconds: float) -> str:
-    """Format a duration, such as '41 s', '3 min', '1 h 5 min'."""
-    if seconds < 90:
+    """Format a duration, such as '141 s', '3 min', '1 h 5 min'."""
+    if seconds < 180:
         return f"{max(round(seconds), 1)} s"
     rounded = round(seconds / 60)
     return f"{rounded} min" if rounded < 60 else f"{rounded // 60} h {rounded % 60} min"
