@@ -78,7 +78,8 @@ def run_update(arguments: argparse.Namespace) -> None:
         return
     print(
         f"{summary.clicks:,} clicks of {summary.sessions:,} sessions: {summary.learned_clicks:,} learned in "
-        f"{summary.learned_sessions:,} sessions, {summary.known_clicks:,} known before, {summary.new_items:,} new items"
+        f"{summary.learned_sessions:,} sessions, {summary.known_clicks:,} of before its last click, known or left out "
+        f"by its training, {summary.new_items:,} new items"
     )
     print(f"refused: {_refused_text(summary.refused, summary.bots, 'nothing')}")
     if lost:

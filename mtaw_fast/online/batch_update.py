@@ -142,10 +142,10 @@ def _carried(learned: LogProgress) -> set[int]:
 class UpdateSummary:
     """What an update learned.
 
-    clicks, sessions: in the log. known_clicks: of sessions that the model knew. learned_clicks, learned_sessions,
-    new_items: added to the model; a session that continues counts as new. dropped_sessions: those that the model knew
-    in part, which the whole session replaced. refused: clicks that were not learned, by reason; those of whole sessions
-    of bots included. bots: sessions of bots that were left out.
+    clicks, sessions: in the log. known_clicks: of sessions that the model knew, or that its training left out.
+    learned_clicks, learned_sessions, new_items: added to the model; a session that continues counts as new.
+    dropped_sessions: those that the model knew in part, which the whole session replaced. refused: clicks that were not
+    learned, by reason; those of whole sessions of bots included. bots: sessions of bots that were left out.
     """
 
     clicks: int

@@ -107,6 +107,9 @@ def test_the_command_updates_a_bundle_and_says_what_it_did(tmp_path: Path, capsy
     assert (model.n_items, len(model.clicked_at)) == (N + 2, model.sessions.n_clicks)
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["learned_clicks"] == 0, "a log counts once"
+    assert main(arguments[:-1]) == 0
+    text = f"{len(ROWS):,} of before its last click, known or left out by its training, 0 new items"
+    assert text in capsys.readouterr().out
 
 
 def test_only_an_update_with_a_refit_counts_as_a_training(tmp_path: Path) -> None:
