@@ -46,6 +46,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ([*PREPARE, "--type", "event", "--types", "View"], 1, "name some of its values with --types: 'view'"),
         (PREPARE, 1, "shorten it, as with --test-days 0.044"),
+        ([*PREPARE, "--time", "session_id"], 1, "days from 1970-01-01 on, the test split takes"),
         ([*PREPARE, "--test-days", "0", "--items", "shop.csv"], 2, "in prepare --item-id COLUMN (columns: sku, stock)"),
         ([*PREPARE, "--test-days", "0", "--item-id", "sku"], 2, "give --items FILE, or leave --item-id out"),
         (["prepare", "clicks", "utf16.csv", "out"], 1, "is UTF-16 text; write it as UTF-8"),

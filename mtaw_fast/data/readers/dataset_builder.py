@@ -283,10 +283,12 @@ def nothing_left(where: str, most_clicked: int, options: ClickOptions, report: L
 
 def all_in_test(name: str, sessions: int, earliest: int, latest: int, options: ClickOptions) -> DataError:
     """Return the error for a log without training sessions. earliest, latest: ends of sessions."""
+    days, first = (latest - earliest) / DAY_MS, np.datetime64(earliest, "ms").astype("datetime64[D]")
     return DataError(
         f"data set {name}: all {sessions} sessions end within the test period, none is left to train on: they span "
-        f"{(latest - earliest) / DAY_MS:.1f} days, the test split takes the last {options.test_days:g}; shorten it, "
-        f"as with --test-days {(latest - earliest) / DAY_MS / 5:.2g}, or give a longer log"
+        f"{days:.1f} days from {first} on, the test split takes the last "
+        f"{options.test_days:g}; shorten it, as with --test-days {days / 5:.2g}, or give a "
+        "longer log; if the date is wrong, check --time and --time-unit"
     )
 
 

@@ -16,6 +16,7 @@ from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog
 
 _DAY_MS = 86_400_000
 _SECOND_MS = 1000
+_WRONG_TIMES = "check --time, the column of times, and --time-unit"
 _FIRST_DAY = 7305  # 1990-01-01, before any log of clicks
 _NEVER = np.iinfo(np.int64).max
 # From these on, a warning is given.
@@ -158,14 +159,14 @@ class LogReport:
         if future.any():
             warnings.append(
                 f"{_counted(int(counts[future].sum()), 'click')} from {self._day(days, future.argmax())} on are in the "
-                "future: fix or remove these rows"
+                f"future: {_WRONG_TIMES if future.all() else 'fix or remove these rows'}"
             )
         cumulative, total = np.cumsum(counts), int(counts.sum())
         old = int(np.searchsorted(days, _FIRST_DAY))
         if old and cumulative[old - 1] > _LONELY * total:
             warnings.append(
                 f"{_counted(int(cumulative[old - 1]), 'click')} from {self._day(days, 0)} to "
-                f"{self._day(days, old - 1)} are before 1990: check --time, the column of times, and --time-unit"
+                f"{self._day(days, old - 1)} are before 1990: {_WRONG_TIMES}"
             )
         for index in np.flatnonzero(np.diff(days) > _EMPTY_DAYS).tolist():
             late, early = total - int(cumulative[index]), int(cumulative[index])
