@@ -200,11 +200,12 @@ def differing_second(
     rounded: tuple[str, ...] = (),
     within: float = 1e-4,
     apart: int = 4,
+    roundings: int = 1,
 ) -> int:
     """Return how often the feature `second` differs by more than `within`; all others must not, on common candidates.
 
-    rounded: features that may differ by a rounding to bfloat16. apart: candidates of a query that only one side has, at
-    most.
+    rounded: features that may differ by so many roundings to bfloat16. apart: candidates of a query that only one side
+    has, at most.
     """
     names = feature_names()
     second, differs = names.index("second"), 0
@@ -215,7 +216,7 @@ def differing_second(
             values, expected = mine[item], others[item]
             differs += abs(values[second] - expected[second]) > within
             values[second] = expected[second]
-            np.testing.assert_allclose(values[coarse], expected[coarse], rtol=0, atol=2**-8)
+            np.testing.assert_allclose(values[coarse], expected[coarse], rtol=0, atol=roundings * 2**-8)
             values[coarse] = expected[coarse]
             np.testing.assert_allclose(values, expected, rtol=3e-6, atol=3e-6)
     return differs
@@ -273,6 +274,42 @@ def test_a_querying_session_gets_the_evidence_of_the_others(n_old: int, mean: in
     assert len(asked) >= 20
     # Which neighbors are the strongest is decided with the session, which is a good part of such short rows.
     assert differs <= 0.2 * candidates
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_long_rows_are_read_merged_and_give_what_a_rebuild_does(once: bool) -> None:
+    """Only what ages may differ, by as little as a rounding; also after sessions were forgotten or resumed."""
+    n_items, n_old = 300, 1000
+    chosen = MemorySettings(recency=1e5, once_from=n_old if once else None)
+    base = MemoryTables.build(random_log(n_old, n_items, seed=51, longest=8), n_items, chosen)
+    handles, items = random_clicks(np.random.default_rng(52), 12_000, n_items, power=2)
+    delta, tracker = fed(base, handles[:11_900], items[:11_900])
+    assert sum(len(delta.row(item)[0]) > 128 for item in range(n_items)) > 50
+    for handle in (3, 500, int(handles[11_800])):
+        assert delta.forget(handle)
+        tracker.forget(handle)
+    assert delta.forget_base(7)
+    tracker.forget_base(7)
+    delta.resume(10**6, 9)
+    tracker.resume(10**6, 9)
+    delta.click(handles[11_900:], items[11_900:])
+    for handle, item in zip(handles[11_900:].tolist(), items[11_900:].tolist(), strict=True):
+        tracker.click(handle, item)
+    wanted = strangers(queries(n_items, 53), tracker)
+    aged = ("rec_dec", "rec_all", "pre")
+    ours = memory_of(base, delta, n_items).features(*ranges_of(wanted))
+    theirs = memory_of(as_rebuilt(tracker, base, n_items), None, n_items).features(*ranges_of(wanted))
+    assert differing_second(ours, theirs, aged, roundings=2) <= 0.01 * (theirs[0] >= 0).sum()
+    sessions = list(tracker.updated.values())
+    differs = candidates = 0
+    for handle in [handle for handle, clicks in tracker.updated.items() if sessions.count(clicks) == 1][-10:]:
+        asking = Sessions.from_lists([tracker.updated[handle]])
+        others = replace(tracker, updated={key: kept for key, kept in tracker.updated.items() if key != handle})
+        ours = memory_of(base, delta, n_items).features(*ranges_of(asking))
+        theirs = memory_of(as_rebuilt(others, base, n_items), None, n_items).features(*ranges_of(asking))
+        differs += differing_second(ours, theirs, aged, roundings=2)
+        candidates += int((ours[0] >= 0).sum())
+    assert differs <= 0.2 * candidates  # which neighbors are the strongest is decided with the session
 
 
 def test_an_item_that_was_not_clicked_for_long_keeps_its_neighbors() -> None:

@@ -142,12 +142,21 @@ void MemoryDelta::append(std::int32_t slot, std::int32_t item) {
         DeltaRow& session_row = row_at(session.clicks[static_cast<std::size_t>(position)]);
         session_row.counts->update_newest(previous_stamp, new_stamp);
         session_row.move_to_end(slot);
+        if (!is_new || session_row.item != item) mark_followed(session_row, slot, is_new);
     }
     add_terms(slot, item, is_new, t);
     if (++n_events_ % kEventsPerLock == 0) rank_rows();
     if (sessions_.is_sparse()) {
         sessions_.compress([&](const auto& renew) {
-            for (DeltaRow& each_row : rows_) each_row.fold_mark = renew(each_row.fold_mark);
+            for (DeltaRow& each_row : rows_) {
+                each_row.fold_mark = renew(each_row.fold_mark);
+                if (each_row.merged == nullptr) continue;
+                each_row.merged->newest = renew(each_row.merged->newest);
+                const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
+                for (std::int32_t& latest : each_row.merged->latest) {
+                    if (latest >= base_sessions) latest = base_sessions + renew(latest - base_sessions);
+                }
+            }
             counts_.each([&](DeltaCounts& counts) {
                 for (std::int32_t* const stamp : {&counts.newest, &counts.before_newest}) {
                     if (*stamp >= 0) *stamp = renew(*stamp);
@@ -168,6 +177,9 @@ void MemoryDelta::add_terms(std::int32_t slot, std::int32_t item, bool is_new, s
         DeltaRow& other_row = row_at(other);
         row.add_term({row.pair_with(other, base_), slot, -distance, same});
         other_row.add_term({other_row.pair_with(item, base_), slot, distance, same});
+        for (const DeltaRow* const merged_row : {&row, &other_row}) {
+            if (merged_row->merged != nullptr && same) merged_row->merged->aa += sessions_.share(slot);
+        }
         paired_items_.push_back(other);
     };
     const auto touch_all = [&] {
@@ -265,6 +277,9 @@ void MemoryDelta::drop_base(const BaseRows::SessionRemoval& dropped) {
             row.set_weak(pair, false);
             row.link(pair, base_);
         }
+        row.merged.reset();
+        row.strong.clear();
+        mark_strong(row);
         row.cut_terms = 0;
         row.may_enter_strong = true;
         maintain(row);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "change_lock.hpp"
@@ -90,18 +91,40 @@ inline float total_without(float total, int kind, const OwnEvidence* own_evidenc
 void list_own_evidence(const std::int32_t* clicks, std::int64_t n_clicks, const OwnItems& own,
                        const MemorySettings& settings, bool once, std::vector<OwnEvidence>& rows);
 
-// A row of the delta as a query adds it to the base's: working memory, grown as it is needed.
+// What a query adds of a row of the delta to another row, the base's or the merged one: working memory, grown as it is
+// needed.
 struct MaterializedRow {
     std::vector<std::int32_t> neighbors;
-    std::vector<std::int32_t> latest;  // counted behind all sessions of the tables, those that are gone too
+    std::vector<std::int32_t> latest;  // stamps behind all sessions of the tables (MergedTables::number_of_latest)
     std::vector<float> values;         // [count, 8]: see DeltaRowView
     std::int64_t count = 0;
-    float totals[kPairKinds];        // of base and delta
-    float base_aging = 1;            // factor on the base's rec
-    std::vector<double> aa, rec;     // [pairs] of the delta alone
-    std::vector<std::int64_t> last;  // [pairs] the latest session's position in the delta, -1 = none
+    float totals[kPairKinds];                                 // of base and delta
+    double shares[kPairKinds];                                // 1 / (total + 1)
+    float base_aging = 1;                                     // factor on the other row's rec
+    double delta_aa, delta_rec;                               // totals of the delta alone
+    std::vector<double> aa, rec;                              // [pairs, or those chosen] of the delta alone
+    std::vector<std::int32_t> last;                           // likewise, the latest session's stamp, -1 = none
+    std::vector<std::pair<std::int32_t, std::int32_t>> runs;  // the pairs [begin, end) of the other row that are read
+    std::vector<std::int32_t> chosen;                         // pairs that are not read from the merged row
+    std::vector<std::int32_t> chosen_at;                      // [pairs] 1 + index in `chosen`, 0 = not there
+    std::vector<std::uint8_t> paired;  // [pairs of the base's row] whether the delta has the pair too
 
     [[nodiscard]] DeltaRowView view() const { return {neighbors.data(), latest.data(), values.data(), count}; }
+    void start(std::int64_t most) {
+        count = 0;
+        neighbors.resize(static_cast<std::size_t>(most));
+        latest.resize(static_cast<std::size_t>(most));
+        values.resize(static_cast<std::size_t>(most) * 8);
+    }
+    // Appends the values of a pair of base and delta, without those that the other row has of it (DeltaRowView); i: its
+    // index in aa, rec and last; aging: of the base's rec. Appends nothing where nobody but the current session has
+    // clicked both.
+    void add(const DeltaPair& pair, std::size_t i, const PairBase& base, const PairBase& other, double aging,
+             std::int64_t base_sessions, const OwnEvidence* own_evidence);
+    // After a change of totals.
+    void set_shares() {
+        for (int kind = 0; kind < kPairKinds; ++kind) shares[kind] = 1.0 / (static_cast<double>(totals[kind]) + 1.0);
+    }
 };
 
 class MemoryDelta {
@@ -178,9 +201,9 @@ class MemoryDelta {
     // The number of the latest session with the item, the current one excepted; -1 = none.
     [[nodiscard]] std::int64_t newest(std::int64_t item, const DeltaCounts& counts,
                                       const CurrentSession& current = {}) const;
-    // own_evidence: what is left out, if the current session contains the row's item.
-    void materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
-                     const OwnEvidence* own_evidence = nullptr) const;
+    // Returns the other row. own_evidence: what is left out, if the current session contains the row's item.
+    RowView materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
+                        const OwnEvidence* own_evidence = nullptr) const;
     // Of that only aa, rec, last, totals and base_aging.
     void sum_row(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
                  const OwnEvidence* own_evidence = nullptr) const;
@@ -197,7 +220,18 @@ class MemoryDelta {
     void remove(std::int32_t slot);
     void remove_session(DeltaRow& row, std::int32_t slot);
     void fold_terms(DeltaRow& row);
+    void narrow_row(DeltaRow& row);
     void cut_row(DeltaRow& row);
+    void merge_row(DeltaRow& row);
+    void mark_followed(DeltaRow& row, std::int32_t slot, bool is_longer) const;
+    // False where the merged row is of no use: the current session is by far the latest with the item.
+    bool materialize_merged(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
+                            const OwnEvidence* own_evidence) const;
+    [[nodiscard]] std::int64_t newest_of(const DeltaRow& row, const CurrentSession& current) const;
+    [[nodiscard]] double base_aging(const DeltaRow& row, std::int64_t newest) const;
+    [[nodiscard]] double fold_aging(const DeltaRow& row, std::int64_t newest, const CurrentSession& current) const;
+    void set_totals(const DeltaRow& row, double base_aging, const OwnEvidence* own_evidence,
+                    MaterializedRow& out) const;
     void rank_rows();
     static void mark_strong(DeltaRow& row);
     [[nodiscard]] double weakest_strength(const DeltaRow& row, const MaterializedRow& row_sums) const;

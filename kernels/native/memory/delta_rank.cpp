@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kFewTerms = 512, kTermShare = 32, kUnsettled = 256;
 constexpr double kUnsettledShare = 1.0 / 32;
 constexpr std::int64_t kDriftEvents = 128;  // after so many, the strongest are found again in any case
-constexpr std::size_t kSmallRow = 128;      // pairs up to which a query finds the strongest itself
+constexpr std::size_t kSmallRow = 128;      // pairs up to which a query sums the row, and finds the strongest itself
 constexpr double kRounded = 1 + 0x1p-8, kBelow = 1 - 0x1p-40;
 // Which pairs are read is found again after so many terms, or one in kCutShare of all.
 constexpr std::int64_t kCutTerms = 16, kCutShare = 64;
@@ -26,8 +26,9 @@ constexpr std::int64_t kCutTerms = 16, kCutShare = 64;
 // Called for every row that an event changed, once its terms are in.
 void MemoryDelta::maintain(DeltaRow& row) {
     const auto n_terms = static_cast<std::int64_t>(row.terms.size());
-    if (n_terms - row.folded > row.unfolded + std::max(kFewTerms, n_terms / kTermShare)) fold_terms(row);
-    if (n_terms - row.cut_terms > std::max(kCutTerms, n_terms / kCutShare)) cut_row(row);
+    const bool is_folded = n_terms - row.folded > row.unfolded + std::max(kFewTerms, n_terms / kTermShare);
+    if (is_folded) fold_terms(row);
+    if (is_folded || n_terms - row.cut_terms > std::max(kCutTerms, n_terms / kCutShare)) narrow_row(row);
     if (base_.row(row.item).count + static_cast<std::int64_t>(row.pairs.size()) <= kStrong) {
         row.may_enter_strong = false;  // all of them are
         row.strong.clear();
@@ -45,8 +46,8 @@ void MemoryDelta::maintain(DeltaRow& row) {
 void MemoryDelta::mark_strong(DeltaRow& row) {
     for (DeltaPair& pair : row.pairs) pair.strong_at = -1;
     for (std::size_t i = 0; i < row.strong.size(); ++i) {
-        if (row.strong[i].pair >= 0) {
-            row.pairs[static_cast<std::size_t>(row.strong[i].pair)].strong_at = static_cast<std::int8_t>(i);
+        if (row.strong[i].source >= 0) {
+            row.pairs[static_cast<std::size_t>(row.strong[i].source)].strong_at = static_cast<std::int8_t>(i);
         }
     }
 }
@@ -79,8 +80,8 @@ void MemoryDelta::fold_terms(DeltaRow& row) {
     const auto first_unsettled = std::stable_partition(row.terms.begin(), row.terms.end(), [&](const DeltaTerm& term) {
         return sessions_.position(term.session) < settled;
     });
-    row.folded = first_unsettled - row.terms.begin();
-    row.unfolded = row.terms.end() - first_unsettled;
+    row.folded = static_cast<std::int32_t>(first_unsettled - row.terms.begin());
+    row.unfolded = static_cast<std::int32_t>(row.terms.end() - first_unsettled);
     row.fold_mark = 0;
     for (std::int64_t i = 0; i < row.folded; ++i) {
         row.fold_mark = std::max(row.fold_mark, sessions_.stamp(row.terms[static_cast<std::size_t>(i)].session));
@@ -93,25 +94,35 @@ void MemoryDelta::fold_terms(DeltaRow& row) {
     // one the sums of an item that was not clicked for long could be 0, and the query of its latest session scale them
     // by infinity.
     sum_terms(row, 0, row.folded, base_.n_sessions() + sessions_.before(row.fold_mark), row_sums_);
-    const std::vector<std::int32_t> slots = sessions_.ordered();
     for (std::size_t p = 0; p < n_pairs; ++p) {
         DeltaPair& pair = row.pairs[p];
         if (pair.past_at < 0 && row_sums_.last[p] < 0) continue;
         PairPast& past = row.past_of(pair);
         past.folded_aa = row_sums_.aa[p];
         past.folded_rec = row_sums_.rec[p];
-        past.folded_latest = row_sums_.last[p] < 0 ? -1 : slots[static_cast<std::size_t>(row_sums_.last[p])];
+        past.folded_latest = row_sums_.last[p] < 0 ? -1 : sessions_.slot_of_stamp(row_sums_.last[p]);
     }
 }
 
-// Finds the pairs that a query reads: as many as tables keep, by what a rebuilt row would be ordered by.
+// Finds what a query reads.
+void MemoryDelta::narrow_row(DeltaRow& row) {
+    row.cut_terms = static_cast<std::int32_t>(row.terms.size());
+    const std::int64_t max_neighbors = base_.settings().max_neighbors;
+    const bool is_long = row.pairs.size() > kSmallRow;
+    const bool is_cut =
+        max_neighbors > 0 && base_.row(row.item).count + static_cast<std::int64_t>(row.pairs.size()) > max_neighbors;
+    if (!is_cut && !is_long) return;
+    sum_row(row, row_sums_);
+    if (is_cut) cut_row(row);
+    if (is_long) merge_row(row);
+}
+
+// The pairs that a query reads: as many as tables keep, by what a rebuilt row would be ordered by; row_sums_: the
+// row's.
 void MemoryDelta::cut_row(DeltaRow& row) {
-    row.cut_terms = static_cast<std::int64_t>(row.terms.size());
     const RowView base = base_.row(row.item);
     const auto n_pairs = static_cast<std::int64_t>(row.pairs.size());
     const std::int64_t max_neighbors = base_.settings().max_neighbors;
-    if (max_neighbors == 0 || base.count + n_pairs <= max_neighbors) return;
-    sum_row(row, row_sums_);
     struct Ranked {
         double strength;
         std::int32_t neighbor;
@@ -168,9 +179,10 @@ void MemoryDelta::init_row(DeltaRow& row) const {
     aged.base_aging = static_cast<float>(aging_(n_sessions() - 1 - newest));
     std::copy_n(base.totals, kPairKinds, aged.totals);
     aged.totals[kRec] *= aged.base_aging;
+    aged.set_shares();
     row.ranked_rec = static_cast<double>(aged.totals[kRec]);
     std::copy_n(base.totals, kFixedKinds, row.base_totals);
-    *row.ses = static_cast<float>(row.base_totals[kSes] + row.totals[kSes]);
+    row.set_ses();
     if (base.count >= kStrong) row.strong_least = strength_of_base(base, kStrong - 1, aged);
     if (base_.is_cut(base)) row.cut_least = strength_of_base(base, base.count - 1, aged);
 }
@@ -179,10 +191,10 @@ void MemoryDelta::init_row(DeltaRow& row) const {
 double MemoryDelta::strength(const PairBase& base, const double* sums, double rec, const MaterializedRow& row) {
     double sum = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        sum += (base.whole(kind) + sums[kind]) / (static_cast<double>(row.totals[kind]) + 1.0);
+        sum += (base.whole(kind) + sums[kind]) * row.shares[kind];
     }
     const double whole = base.whole(kRec) * static_cast<double>(row.base_aging) + rec;
-    return sum + whole / (static_cast<double>(row.totals[kRec]) + 1.0);
+    return sum + whole * row.shares[kRec];
 }
 
 // Of a pair that the base alone has.
@@ -196,41 +208,53 @@ double MemoryDelta::strength_of_base(const RowView& base, std::int64_t base_inde
 void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out, MaterializedRow& row_sums) const {
     struct Ranked {
         double strength;
-        StrongPair pair;
+        std::int32_t neighbor;
+        std::int32_t source;  // StrongPair's
+        float base_fwd;
     };
     sum_row(row, row_sums);
+    const RowView base = base_.row(row.item);
+    // Those that were the strongest bound what can be among them now. The order below may take a rounding off them.
+    const double least = row.strong.size() < static_cast<std::size_t>(kStrong)
+                             ? -1
+                             : weakest_strength(row, row_sums) * kBelow / kRounded;
+    row_sums.paired.assign(static_cast<std::size_t>(base.count), 0);
     std::vector<Ranked> ranked;
-    const auto n_pairs = static_cast<std::int32_t>(row.pairs.size());
-    ranked.reserve(static_cast<std::size_t>(n_pairs) + 2 * kStrong);
-    for (std::int32_t p = 0; p < n_pairs; ++p) {
-        const DeltaPair& pair = row.pairs[static_cast<std::size_t>(p)];
-        const double pair_strength =
-            strength(row.base_of(pair), pair.sums, row_sums.rec[static_cast<std::size_t>(p)], row_sums);
-        ranked.push_back({pair_strength, {pair.neighbor, p, row.fwd_of(pair)}});
+    ranked.reserve(4 * kStrong);
+    for (std::size_t p = 0; p < row.pairs.size(); ++p) {
+        const DeltaPair& pair = row.pairs[p];
+        const PairBase& known = row.base_of(pair);
+        if (known.index >= 0) row_sums.paired[static_cast<std::size_t>(known.index)] = 1;
+        if (pair.weak) continue;
+        const double pair_strength = strength(known, pair.sums, row_sums.rec[p], row_sums);
+        if (pair_strength >= least) ranked.push_back({pair_strength, pair.neighbor, static_cast<std::int32_t>(p), 0});
     }
     // Its order under the base's totals is nearly that under both; where the values' roundings could have turned two
     // around it is right.
-    const RowView base = base_.row(row.item);
     std::int64_t others = 0;
     double previous_strength = 0;
     for (std::int64_t p = 0; p < base.count && others < 2 * kStrong; ++p) {
-        if (row.find(base.neighbors[p]) >= 0) continue;
+        if (row_sums.paired[static_cast<std::size_t>(p)] != 0) continue;
         ++others;
         const double pair_strength = strength_of_base(base, p, row_sums);
         previous_strength = pair_strength >= previous_strength && pair_strength <= previous_strength * kRounded
                                 ? previous_strength * kBelow
                                 : pair_strength;
-        ranked.push_back(
-            {previous_strength, {base.neighbors[p], -1, from_bfloat16(base.values[p * kPairKinds + kFwd])}});
+        ranked.push_back({previous_strength, base.neighbors[p], static_cast<std::int32_t>(-1 - p),
+                          from_bfloat16(base.values[p * kPairKinds + kFwd])});
     }
     const auto stronger = [](const Ranked& x, const Ranked& y) {
-        return x.strength != y.strength ? x.strength > y.strength : x.pair.neighbor < y.pair.neighbor;
+        return x.strength != y.strength ? x.strength > y.strength : x.neighbor < y.neighbor;
     };
     const auto end = ranked.begin() + std::min<std::ptrdiff_t>(kStrong, static_cast<std::ptrdiff_t>(ranked.size()));
     if (end != ranked.end()) std::nth_element(ranked.begin(), end - 1, ranked.end(), stronger);
     out.clear();
     out.reserve(kStrong);
-    for (auto entry = ranked.begin(); entry != end; ++entry) out.push_back(entry->pair);
+    for (auto entry = ranked.begin(); entry != end; ++entry) {
+        const float fwd =
+            entry->source < 0 ? entry->base_fwd : row.fwd_of(row.pairs[static_cast<std::size_t>(entry->source)]);
+        out.push_back({entry->neighbor, entry->source, fwd});
+    }
 }
 
 // The strength of the weakest of `strong`.
@@ -238,15 +262,15 @@ double MemoryDelta::weakest_strength(const DeltaRow& row, const MaterializedRow&
     double weakest = std::numeric_limits<double>::infinity();
     const RowView base = base_.row(row.item);
     for (const StrongPair& strong_pair : row.strong) {
-        if (strong_pair.pair >= 0) {
-            const auto p = static_cast<std::size_t>(strong_pair.pair);
+        double pair_strength;
+        if (strong_pair.source >= 0) {
+            const auto p = static_cast<std::size_t>(strong_pair.source);
             const DeltaPair& pair = row.pairs[p];
-            weakest = std::min(weakest, strength(row.base_of(pair), pair.sums, row_sums.rec[p], row_sums));
+            pair_strength = strength(row.base_of(pair), pair.sums, row_sums.rec[p], row_sums);
         } else {
-            const std::int32_t* const found =
-                std::find(base.neighbors, base.neighbors + base.count, strong_pair.neighbor);
-            weakest = std::min(weakest, strength_of_base(base, found - base.neighbors, row_sums));
+            pair_strength = strength_of_base(base, -1 - strong_pair.source, row_sums);
         }
+        weakest = std::min(weakest, pair_strength);
     }
     return weakest;
 }

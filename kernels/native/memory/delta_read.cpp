@@ -1,5 +1,6 @@
 // Reads from the delta; callers hold its lock.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
@@ -12,6 +13,15 @@ namespace mtaw {
 namespace {
 
 constexpr double kTolerance = 1e-9;  // of a difference of equal sums; far below the least term, 1 / window
+constexpr int kValueLanes = 8;       // of DeltaRowView
+
+// To bfloat16 and back: one loop without branches, which compilers vectorize.
+void round_values(const double* whole, float* out) {
+    for (int lane = 0; lane < kValueLanes; ++lane) {
+        const auto bits = std::bit_cast<std::uint32_t>(static_cast<float>(whole[lane]));
+        out[lane] = std::bit_cast<float>((bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U);
+    }
+}
 
 }  // namespace
 
@@ -42,87 +52,107 @@ void MemoryDelta::sum_terms(const DeltaRow& row, std::int64_t begin, std::int64_
         const std::int64_t position = current.position_without(sessions_.position(term.session));
         if (term.distance() != 0)
             out.rec[p] += aging_(age_of_first - position) / static_cast<double>(std::abs(term.distance()));
-        if (term.same()) out.aa[p] += 1.0 / std::max(sessions_.distinct(term.session) - 1, 1);
-        out.last[p] = std::max(out.last[p], position);
+        if (term.same()) out.aa[p] += sessions_.share(term.session);
+        out.last[p] = std::max(out.last[p], sessions_.stamp(term.session));
     }
 }
 
-void MemoryDelta::sum_row(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
-                          const OwnEvidence* own_evidence) const {
-    const std::size_t n_pairs = row.pairs.size();
-    const std::int64_t newest_known = this->newest(row.item, *row.counts, current);
-    const std::int64_t newest = newest_known < 0 ? n_sessions() - (current.found() ? 2 : 1) : newest_known;
-    out.aa.resize(n_pairs);
-    out.rec.resize(n_pairs);
-    out.last.resize(n_pairs);
-    double fold_aging = 0;
-    if (row.folded > 0) {
-        fold_aging = aging_(newest - current.number_without(base_.n_sessions() + sessions_.before(row.fold_mark)));
-    }
-    for (std::size_t p = 0; p < n_pairs; ++p) {
-        const DeltaPair& pair = row.pairs[p];
-        const PairPast& past = row.past_of(pair);
-        out.aa[p] = past.folded_aa + past.prior_aa;
-        out.rec[p] = past.folded_rec * fold_aging + past.prior_rec;
-        out.last[p] = past.folded_latest < 0 ? -1 : current.position_without(sessions_.position(past.folded_latest));
-    }
-    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, current);
-    double aa = 0, rec = 0;
-    for (std::size_t p = 0; p < n_pairs; ++p) {
-        aa += out.aa[p];
-        rec += out.rec[p];
-    }
+std::int64_t MemoryDelta::newest_of(const DeltaRow& row, const CurrentSession& current) const {
+    const std::int64_t newest = this->newest(row.item, *row.counts, current);
+    return newest < 0 ? n_sessions() - (current.found() ? 2 : 1) : newest;
+}
+
+double MemoryDelta::base_aging(const DeltaRow& row, std::int64_t newest) const {
+    return base_.row(row.item).count == 0 ? 1 : aging_(newest - base_.number(base_.counts(row.item)[kNewest]));
+}
+
+double MemoryDelta::fold_aging(const DeltaRow& row, std::int64_t newest, const CurrentSession& current) const {
+    if (row.folded == 0) return 0;
+    return aging_(newest - current.number_without(base_.n_sessions() + sessions_.before(row.fold_mark)));
+}
+
+void MemoryDelta::set_totals(const DeltaRow& row, double base_aging, const OwnEvidence* own_evidence,
+                             MaterializedRow& out) const {
     const RowView base = base_.row(row.item);
-    double aging = 1;
-    if (base.count > 0) aging = aging_(newest - base_.number(base_.counts(row.item)[kNewest]));
     const auto total = [&](int kind) { return base.totals == nullptr ? 0.0 : static_cast<double>(base.totals[kind]); };
     for (int kind = 0; kind < kFixedKinds; ++kind) {
         out.totals[kind] = static_cast<float>(total(kind) + row.totals[kind] -
                                               (own_evidence == nullptr ? 0.0 : own_evidence->totals[kind]));
     }
-    out.totals[kAa] = static_cast<float>(total(kAa) + aa);
-    out.totals[kRec] = static_cast<float>(total(kRec) * aging + rec);
+    out.totals[kAa] = static_cast<float>(total(kAa) + out.delta_aa);
+    out.totals[kRec] = static_cast<float>(total(kRec) * base_aging + out.delta_rec);
+    out.set_shares();
+}
+
+void MemoryDelta::sum_row(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
+                          const OwnEvidence* own_evidence) const {
+    const std::size_t n_pairs = row.pairs.size();
+    const std::int64_t newest = newest_of(row, current);
+    out.aa.assign(n_pairs, 0);
+    out.rec.assign(n_pairs, 0);
+    out.last.assign(n_pairs, -1);
+    const double fold_aging = this->fold_aging(row, newest, current);
+    for (const PairPast& past : row.pasts) {
+        const auto p = static_cast<std::size_t>(past.pair);
+        out.aa[p] = past.folded_aa + past.prior_aa;
+        out.rec[p] = past.folded_rec * fold_aging + past.prior_rec;
+        if (past.folded_latest >= 0) out.last[p] = sessions_.stamp(past.folded_latest);
+    }
+    sum_terms(row, row.folded, static_cast<std::int64_t>(row.terms.size()), newest, out, current);
+    out.delta_aa = out.delta_rec = 0;
+    for (std::size_t p = 0; p < n_pairs; ++p) {
+        out.delta_aa += out.aa[p];
+        out.delta_rec += out.rec[p];
+    }
+    const double aging = base_aging(row, newest);
+    set_totals(row, aging, own_evidence, out);
     out.base_aging = static_cast<float>(aging);
 }
 
-void MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
-                              const OwnEvidence* own_evidence) const {
+RowView MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current,
+                                 const OwnEvidence* own_evidence) const {
+    if (row.merged != nullptr && materialize_merged(row, out, current, own_evidence)) return row.merged->view();
     sum_row(row, out, current, own_evidence);
-    const std::size_t n_pairs = row.pairs.size();
-    out.count = row.read_count();
-    out.neighbors.resize(static_cast<std::size_t>(out.count));
-    out.latest.resize(static_cast<std::size_t>(out.count));
-    out.values.resize(static_cast<std::size_t>(out.count) * 8);
-    const auto base_sessions = static_cast<std::int32_t>(base_.tables().n_sessions);
-    const auto rounded = [](double value, float before) { return from_bfloat16(to_bfloat16(value)) - before; };
-    std::size_t n_written = 0;
-    for (std::size_t p = 0; p < n_pairs; ++p) {
+    const RowView base = base_.row(row.item);
+    out.runs.assign(1, {0, static_cast<std::int32_t>(base.count)});
+    if (row.narrowed) out.runs = row.base_runs;
+    out.start(row.read_count());
+    for (std::size_t p = 0; p < row.pairs.size(); ++p) {
         const DeltaPair& pair = row.pairs[p];
         if (pair.weak) continue;
-        const PairBase& base = row.base_of(pair);
-        float* const values = out.values.data() + n_written * 8;
-        if (const OwnEvidence::Pair* const own =
-                own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
-            double remaining = 0;
-            for (int kind = 0; kind < kFixedKinds; ++kind) {
-                const double others = pair.sums[kind] - own->sums[kind];
-                remaining += others + static_cast<double>(base.rest[kind]);
-                values[kind] = base.increment(kind, others);
-            }
-            if (base.index < 0 && remaining < kTolerance) continue;  // nobody else has clicked both
-        } else {
-            for (int kind = 0; kind < kFixedKinds; ++kind) values[kind] = base.increment(kind, pair.sums[kind]);
-        }
-        out.neighbors[n_written] = pair.neighbor;
-        out.latest[n_written] = out.last[p] < 0 ? 0 : base_sessions + static_cast<std::int32_t>(out.last[p]) + 1;
-        const float base_rec = from_bfloat16(base.values[kRec]) * out.base_aging;
-        values[kAa] = base.increment(kAa, out.aa[p]);
-        values[kRec] = rounded(base.whole(kRec) * static_cast<double>(out.base_aging) + out.rec[p], base_rec);
-        values[kPairKinds] = base.index >= 0 ? 0.0F : 1.0F;
-        values[kPairKinds + 1] = 0;
-        ++n_written;
+        const PairBase& known = row.base_of(pair);
+        out.add(pair, p, known, known, static_cast<double>(out.base_aging), base_.tables().n_sessions, own_evidence);
     }
-    out.count = static_cast<std::int64_t>(n_written);
+    return base;
+}
+
+void MaterializedRow::add(const DeltaPair& pair, std::size_t i, const PairBase& base, const PairBase& other,
+                          double aging, std::int64_t base_sessions, const OwnEvidence* own_evidence) {
+    static_assert(kFixedKinds == 4 && kAa == 4 && kRec == 5);
+    double whole[kValueLanes] = {pair.sums[0], pair.sums[1], pair.sums[2], pair.sums[3], aa[i], rec[i], 0, 0};
+    if (const OwnEvidence::Pair* const own = own_evidence == nullptr ? nullptr : own_evidence->find(pair.neighbor)) {
+        double remaining = 0;
+        for (int kind = 0; kind < kFixedKinds; ++kind) {
+            whole[kind] -= own->sums[kind];
+            remaining += whole[kind] + static_cast<double>(base.rest[kind]);
+        }
+        if (base.index < 0 && remaining < kTolerance) return;
+    }
+    float before[kValueLanes] = {};
+    if (pair.base_at >= 0) {
+        for (int kind = 0; kind < kPairKinds; ++kind) {
+            const double factor = kind == kRec ? aging : 1.0;
+            whole[kind] += base.whole(kind) * factor;
+            before[kind] = from_bfloat16(other.values[kind]) * static_cast<float>(factor);
+        }
+    }
+    const auto n = static_cast<std::size_t>(count++);
+    float* const out = values.data() + n * kValueLanes;
+    round_values(whole, out);
+    for (int lane = 0; lane < kValueLanes; ++lane) out[lane] -= before[lane];
+    out[kPairKinds] = other.index >= 0 ? 0.0F : 1.0F;
+    neighbors[n] = pair.neighbor;
+    latest[n] = last[i] < 0 ? 0 : static_cast<std::int32_t>(base_sessions) + last[i] + 1;
 }
 
 MemoryDelta::Ordered MemoryDelta::ordered() const {
@@ -144,14 +174,14 @@ MemoryDelta::Row MemoryDelta::row(std::int32_t item) const {
     Row out;
     const DeltaRow* const row = find(item);
     if (row == nullptr) return out;
-    MaterializedRow materialized;
-    materialize(*row, materialized);
+    MaterializedRow sums;
+    sum_row(*row, sums);
     for (std::size_t p = 0; p < row->pairs.size(); ++p) {
         const DeltaPair& pair = row->pairs[p];
         out.neighbors.push_back(pair.neighbor);
         out.values.insert(out.values.end(), pair.sums, pair.sums + kFixedKinds);
-        out.values.push_back(materialized.aa[p]);
-        out.values.push_back(materialized.rec[p]);
+        out.values.push_back(sums.aa[p]);
+        out.values.push_back(sums.rec[p]);
     }
     return out;
 }

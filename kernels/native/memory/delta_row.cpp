@@ -42,9 +42,14 @@ std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     pair.neighbor = neighbor;
     link(pair, base);
     set_weak(pair, base_of(pair).index >= 0 ? !reads(base_of(pair).index) : cut_least > 0);
+    if (merged != nullptr && base_of(pair).index >= 0) {
+        const auto begin = merged->neighbors.begin(), end = merged->neighbors.end();
+        const auto same = std::find(begin, end, neighbor);
+        if (same != end) pair.merged_at = static_cast<std::int16_t>(same - begin);
+    }
     pairs.push_back(pair);
     const auto n_pairs = static_cast<std::int32_t>(pairs.size());
-    if (pairs.size() > kMaxScanned && 2 * pairs.size() > index.size()) {
+    if (pairs.size() > kMaxScanned && 3 * pairs.size() > 2 * index.size()) {
         reindex();
     } else if (!index.empty()) {
         const std::size_t mask = index.size() - 1;
@@ -60,7 +65,7 @@ void DeltaRow::reindex() {
     if (pairs.size() <= kMaxScanned) return;
     std::size_t size = 4 * kMaxScanned;
     while (size & (size - 1)) size += size & (~size + 1);
-    while (size < 3 * pairs.size()) size *= 2;
+    while (size < 2 * pairs.size()) size *= 2;
     index.assign(size, 0);
     for (std::size_t p = 0; p < pairs.size(); ++p) {
         std::size_t bucket = bucket_of(pairs[p].neighbor, size - 1);
@@ -81,6 +86,7 @@ void DeltaRow::add_term(const DeltaTerm& term) {
     if (distance == 1) add(kNext, 1.0);
     if (term.same()) add(kSes, 1.0);
     refresh(pair);
+    set_changed(term.pair);
     if (pair.weak && max_strength(pair) >= cut_least) strengthen(pair);
     terms.push_back(term);
     may_enter_strong = may_enter_strong || (pair.strong_at < 0 && max_strength(pair) > strong_least * kMargin);
@@ -91,7 +97,7 @@ double DeltaRow::max_strength(const DeltaPair& pair) const {
     const PairBase& base = base_of(pair);
     double bound = 0;
     for (const int kind : {kFwd, kBwd, kSes}) {
-        bound += (base.whole(kind) + pair.sums[kind]) / (base_totals[kind] + totals[kind] + 1.0);
+        bound += (base.whole(kind) + pair.sums[kind]) / (static_cast<double>(base_totals[kind]) + totals[kind] + 1.0);
     }
     const double rec = pair.sums[kFwd] + pair.sums[kBwd] + past_of(pair).prior_rec + base.whole(kRec);
     return bound + std::min(rec / (ranked_rec + 1.0), 1.0);
@@ -106,9 +112,18 @@ void DeltaRow::add_prior(std::int32_t pair_index, const double* values) {
     PairPast& past = past_of(pair);
     past.prior_aa += values[kAa];
     past.prior_rec += values[kRec];
+    merged.reset();
     refresh(pair);
     strengthen(pair);
     may_enter_strong = true;
+}
+
+void DeltaRow::set_changed(std::int32_t pair_index) {
+    DeltaPair& pair = pairs[static_cast<std::size_t>(pair_index)];
+    if (merged == nullptr || pair.changed) return;
+    pair.changed = true;
+    make_room(merged->changed);
+    merged->changed.push_back(pair_index);
 }
 
 void DeltaRow::set_weak(DeltaPair& pair, bool weak) {
@@ -169,13 +184,14 @@ PairPast& DeltaRow::past_of(DeltaPair& pair) {
         make_room(pasts);
         pair.past_at = static_cast<std::int32_t>(pasts.size());
         pasts.push_back(kNoPast);
+        pasts.back().pair = static_cast<std::int32_t>(&pair - pairs.data());
     }
     return pasts[static_cast<std::size_t>(pair.past_at)];
 }
 
 void DeltaRow::refresh(const DeltaPair& pair) {
     if (pair.strong_at >= 0) strong[static_cast<std::size_t>(pair.strong_at)].fwd = fwd_of(pair);
-    *ses = static_cast<float>(base_totals[kSes] + totals[kSes]);
+    set_ses();
 }
 
 void DeltaRow::clear_pairs() {
@@ -185,10 +201,11 @@ void DeltaRow::clear_pairs() {
     strong.clear();
     terms.clear();
     index.clear();
+    merged.reset();
     n_weak = cut_terms = 0;
     folded = unfolded = 0;
     std::fill(totals, totals + kFixedKinds, 0.0);
-    *ses = static_cast<float>(base_totals[kSes]);
+    set_ses();
 }
 
 std::int64_t DeltaRow::n_bytes() const {
@@ -196,7 +213,8 @@ std::int64_t DeltaRow::n_bytes() const {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
     return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(bases) + bytes(pasts) + bytes(terms) +
-           bytes(index) + bytes(postings) + bytes(strong) + bytes(priors) + bytes(base_runs);
+           bytes(index) + bytes(postings) + bytes(strong) + bytes(priors) + bytes(base_runs) +
+           (merged == nullptr ? 0 : merged->n_bytes());
 }
 
 }  // namespace mtaw

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -56,23 +57,26 @@ struct PairPast {
     double prior_aa, prior_rec;
     double folded_aa, folded_rec;  // of the terms that were folded; rec as at DeltaRow::fold_mark
     std::int32_t folded_latest;    // the slot of the latest session that was folded, -1 = none
+    std::int32_t pair;             // of the row
 };
-constexpr PairPast kNoPast{0, 0, 0, 0, -1};
+constexpr PairPast kNoPast{0, 0, 0, 0, -1, -1};
 
 // Most pairs are met once or twice: what few of them have is in arrays of the row.
 struct DeltaPair {
     double sums[kFixedKinds];
     std::int32_t neighbor;
     std::int32_t base_at = -1, past_at = -1;  // indices in DeltaRow::bases and pasts, -1 = none
+    std::int16_t merged_at = -1;              // in DeltaRow::merged, -1 = not there
     std::int8_t strong_at = -1;               // in DeltaRow::strong, -1 = not there
-    bool weak = false;                        // whether it is not read: a rebuilt row would not have it
+    bool weak : 1 = false;                    // whether it is not read: a rebuilt row would not have it
+    bool changed : 1 = false;                 // in MergedRow::changed
 };
 
 // One of the strongest neighbors.
 struct StrongPair {
     std::int32_t neighbor;
-    std::int32_t pair;  // -1 = the base's alone
-    float fwd;          // of base and delta
+    std::int32_t source;  // the row's pair, or -1 - the index of one that the base alone has
+    float fwd;            // of base and delta
 };
 
 constexpr std::int64_t kStrong = 20;  // strongest neighbors that a step to second ones takes
@@ -90,27 +94,48 @@ struct DeltaCounts {
     }
 };
 
+// The pairs of a long row that a query reads, of base and delta together, as tables would have them: read instead of
+// both, which are several times its bytes. It is merged again after some events; until then, pairs that have changed
+// are summed by the query.
+struct MergedRow {
+    std::vector<std::int32_t> neighbors, latest;
+    std::vector<std::uint16_t> values;  // [count, kPairKinds], rec as of the session with the stamp `newest`
+    double aa, rec;                     // totals of the delta alone
+    std::int32_t newest;
+    std::int64_t n_terms;               // the row's first terms, which it holds
+    std::vector<std::int32_t> changed;  // the row's pairs
+
+    [[nodiscard]] RowView view() const {
+        return {neighbors.data(), latest.data(), values.data(), static_cast<std::int64_t>(neighbors.size()), nullptr};
+    }
+    [[nodiscard]] std::int64_t n_bytes() const {
+        return static_cast<std::int64_t>(sizeof(MergedRow) + values.capacity() * sizeof(values[0]) +
+                                         (neighbors.capacity() + latest.capacity() + changed.capacity()) *
+                                             sizeof(neighbors[0]));
+    }
+};
+
 struct DeltaRow {
     std::int32_t item;
+    std::int32_t fold_mark = 0;
     DeltaCounts* counts;  // the row's
     float* ses;           // total of base and delta, where all of them are by item
-    std::int32_t fold_mark = 0;
     // A query reads as many pairs of base and delta together as tables keep, the strongest: those of the delta that are
     // not weak, and, if the row is narrowed, of the base's the runs of pairs [begin, end) alone.
-    bool narrowed = false;
     std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
-    std::int64_t n_weak = 0;
-    double cut_least = -1;          // the strength of the weakest that is read, -1 = all are
-    std::int64_t cut_terms = 0;     // terms when that was found
-    std::int64_t folded = 0;        // terms, the first ones
-    std::int64_t unfolded = 0;      // terms that the last fold left over
+    std::int32_t n_weak = 0;
+    std::int32_t cut_terms = 0;  // terms when that was found
+    std::int32_t folded = 0;     // terms, the first ones
+    std::int32_t unfolded = 0;   // terms that the last fold left over
+    bool narrowed = false;
     bool may_enter_strong = false;  // whether a pair that is not among the strongest may have become one
     bool is_stale = false;          // a query finds them itself instead of reading `strong`
     bool is_queued = false;         // in MemoryDelta::unranked_
-    double strong_least = -1;       // the strength of the last of the strongest, -1 = there are no others
+    float base_totals[kFixedKinds] = {};
+    double cut_least = -1;     // the strength of the weakest that is read, -1 = all are
+    double strong_least = -1;  // the strength of the last of the strongest, -1 = there are no others
     double totals[kFixedKinds] = {};
     double ranked_rec = 0;  // total of base and delta when the strongest were found
-    double base_totals[kFixedKinds] = {};
     std::vector<DeltaPair> pairs;
     std::vector<PairBase> bases;
     std::vector<PairPast> pasts;
@@ -119,6 +144,7 @@ struct DeltaRow {
     std::vector<std::int32_t> postings;  // slots, by their sessions' last clicks
     std::vector<StrongPair> strong;      // the strongest; empty while they are the base's, or all there are
     std::vector<DeltaPrior> priors;
+    std::unique_ptr<MergedRow> merged;  // null while the row is short, or since it lost something
 
     DeltaRow(std::int32_t row_item, DeltaCounts* item_counts, float* ses_total)
         : item(row_item), counts(item_counts), ses(ses_total) {}
@@ -146,8 +172,11 @@ struct DeltaRow {
     void set_weak(DeltaPair& pair, bool weak);
     // A weak pair is read from now on.
     void strengthen(DeltaPair& pair);
+    // The merged row, if there is one, no longer holds what the pair is.
+    void set_changed(std::int32_t pair_index);
     // Whether a query reads the pair at an index of the base's row.
     [[nodiscard]] bool reads(std::int32_t base_index) const;
+    void set_ses() { *ses = static_cast<float>(static_cast<double>(base_totals[kSes]) + totals[kSes]); }
     // Brings what is derived from the sums up to date.
     void refresh(const DeltaPair& pair);
     // Moves the session of a slot to the end of the postings: it was clicked last.

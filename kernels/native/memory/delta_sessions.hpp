@@ -1,6 +1,7 @@
 // The sessions of a delta, ordered by their last clicks.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -37,6 +38,8 @@ class DeltaSessions {
     [[nodiscard]] std::int32_t distinct(std::int32_t slot) const {
         return facts_[static_cast<std::size_t>(slot)].distinct;
     }
+    // What it adds to a pair's aa.
+    [[nodiscard]] double share(std::int32_t slot) const { return 1.0 / std::max(distinct(slot) - 1, 1); }
     // How many sessions were clicked last before this one was.
     [[nodiscard]] std::int64_t position(std::int32_t slot) const { return position_of_stamp(stamp(slot)); }
     // Stamps rise with every click; a session's is that of its last one, until `compress` renews all of them.
@@ -48,6 +51,10 @@ class DeltaSessions {
     void prefetch_stamp(std::int32_t stamp) const {
         MTAW_PREFETCH(stamp_bits_.data() + (stamp >> 6));
         MTAW_PREFETCH(ones_before_word_.data() + (stamp >> 6));
+    }
+    // Of a stamp that a session has.
+    [[nodiscard]] std::int32_t slot_of_stamp(std::int32_t stamp) const {
+        return slot_by_stamp_[static_cast<std::size_t>(stamp)];
     }
     // How many of the sessions that existed at `mark` have not been clicked since; and a mark of now.
     [[nodiscard]] std::int64_t before(std::int32_t mark) const;

@@ -36,14 +36,17 @@ class MergedTables {
     [[nodiscard]] std::int64_t n_sessions() const {
         return delta_ == nullptr ? tables_.n_sessions : delta_->n_sessions();
     }
-    // The session's number among those that are not dropped. raw: its index in the tables or, after these, in the
-    // delta.
-    [[nodiscard]] std::int64_t number_of_raw(std::int64_t raw) const {
-        if (delta_ == nullptr || delta_->base().n_dropped() == 0) return raw;
-        const BaseRows& base = delta_->base();
-        return raw < tables_.n_sessions ? base.number(raw) : raw - base.n_dropped();
+    // The number of the session that a pool's kLatest stands for, among those that are not dropped and without the
+    // current one. latest: the session of the tables or, behind these, the stamp of one of the delta's, which rises
+    // with its number.
+    [[nodiscard]] std::int64_t number_of_latest(std::int64_t latest, const CurrentSession& current) const {
+        if (latest < tables_.n_sessions) return delta_->base().number(latest);
+        const DeltaSessions& sessions = delta_->sessions();
+        // A float may have rounded it up.
+        const std::int64_t stamp = std::min<std::int64_t>(latest - tables_.n_sessions, sessions.mark() - 1);
+        const std::int64_t position = sessions.position_of_stamp(static_cast<std::int32_t>(stamp));
+        return delta_->base().n_sessions() + current.position_without(position);
     }
-    [[nodiscard]] bool has_gaps() const { return delta_ != nullptr && delta_->base().n_dropped() > 0; }
 
     // Into out[kCountKinds].
     void counts(std::int64_t item, std::int32_t* out) const {
@@ -51,7 +54,7 @@ class MergedTables {
             const std::int32_t* const base_counts =
                 delta_ == nullptr ? tables_.counts + item * kCountKinds : delta_->base().counts(item);
             std::copy_n(base_counts, kCountKinds, out);
-            if (out[kNewest] >= 0) out[kNewest] = static_cast<std::int32_t>(number_of_raw(out[kNewest]));
+            if (delta_ != nullptr) out[kNewest] = static_cast<std::int32_t>(delta_->base().number(out[kNewest]));
         } else {
             std::fill(out, out + kNewest, 0);
             out[kNewest] = -1;

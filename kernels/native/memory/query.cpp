@@ -232,11 +232,11 @@ std::int64_t SessionMemory::fill_tile_columns(std::int64_t begin, const MemoryRe
     for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i)
         merged_.prefetch_newest(scratch.pool_.items[slots[i]]);
     if (is_neural(request)) add_logits(slots, count, request.query, *vectors, scratch);
-    if (merged_.has_gaps()) {
-        for (std::int64_t i = 0; i < count; ++i) {
-            float& latest = signals_of(scratch.pool_, slots[i])[kLatest];
-            if (latest > 0)
-                latest = static_cast<float>(merged_.number_of_raw(static_cast<std::int64_t>(latest) - 1) + 1);
+    for (std::int64_t i = 0; delta_ != nullptr && i < count; ++i) {
+        float& latest = signals_of(scratch.pool_, slots[i])[kLatest];
+        if (latest > 0) {
+            const auto raw = static_cast<std::int64_t>(latest) - 1;
+            latest = static_cast<float>(merged_.number_of_latest(raw, scratch.current_) + 1);
         }
     }
     float* const columns = scratch.columns_.data() + kBefore * kTile;

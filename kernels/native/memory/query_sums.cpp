@@ -38,25 +38,44 @@ RowFactors row_factors(const float* totals, std::int64_t u, float decayed, float
     return factors;
 }
 
+void prefetch_row(const RowView& row) {
+    prefetch(row.neighbors, row.count);
+    prefetch(row.latest, row.count);
+    prefetch(row.values, row.count * kPairKinds);
+}
+
 }  // namespace
 
 // Everything is far apart in memory: prefetches what all own items need before the first is read.
 void SessionMemory::prefetch_own(const OwnItems& own) const {
     for (std::int64_t u = 0; u < own.count; ++u) {
         const std::int64_t item = own.list[u].item;
+        RowView row = merged_.row(item);
         if (const DeltaRow* const delta_row = merged_.delta_row(item)) {
             prefetch(delta_row, 1);
-            prefetch(delta_row->pairs.data(), static_cast<std::int64_t>(delta_row->pairs.size()));
             prefetch(delta_row->terms.data() + delta_row->folded,
                      static_cast<std::int64_t>(delta_row->terms.size()) - delta_row->folded);
+            if (delta_row->merged == nullptr) {
+                prefetch(delta_row->pairs.data(), static_cast<std::int64_t>(delta_row->pairs.size()));
+            } else {
+                row = delta_row->merged->view();
+                for (const std::int32_t pair : delta_row->merged->changed)
+                    MTAW_PREFETCH(delta_row->pairs.data() + pair);
+            }
         }
+        prefetch_row(row);
         if (item >= memory_.n_items) continue;
         MTAW_PREFETCH(memory_.totals + item * kPairKinds);
         MTAW_PREFETCH(memory_.counts + item * kCountKinds);
-        const RowView row = merged_.row(item);
-        prefetch(row.neighbors, row.count);
-        prefetch(row.latest, row.count);
-        prefetch(row.values, row.count * kPairKinds);
+    }
+    for (std::int64_t u = 0; u < own.count; ++u) {
+        const DeltaRow* const delta_row = merged_.delta_row(own.list[u].item);
+        if (delta_row == nullptr || delta_row->merged == nullptr) continue;
+        for (const std::int32_t p : delta_row->merged->changed) {
+            const DeltaPair& pair = delta_row->pairs[static_cast<std::size_t>(p)];
+            MTAW_PREFETCH(&delta_row->base_of(pair));
+            MTAW_PREFETCH(&delta_row->past_of(pair));
+        }
     }
 }
 
@@ -110,11 +129,11 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
         if (!has_row(u)) continue;
         const std::int64_t item = own.list[u].item;
         const float near = 1.0F / (1.0F + static_cast<float>(own.list[u].back));
-        const RowView row = merged_.row(item);
+        RowView row = merged_.row(item);
         const DeltaRow* const delta_row = merged_.delta_row(item);
         MaterializedRow& materialized = scratch.delta_row_;
         if (delta_row != nullptr) {
-            delta_->materialize(*delta_row, materialized, scratch.current_, own_evidence_of(scratch, u));
+            row = delta_->materialize(*delta_row, materialized, scratch.current_, own_evidence_of(scratch, u));
         }
         RowFactors factors = row_factors(delta_row == nullptr ? row.totals : materialized.totals, u,
                                          own.list[u].decayed, even_weight, ages[u], roots[u]);
@@ -122,12 +141,11 @@ void SessionMemory::add_neighbors(MemoryScratch& scratch) const {
             kernels_->add_delta_row(materialized.view(), factors.lanes, near, scratch.pool_);
             for (const int lane : {kRecDec, kRecAll}) factors.lanes[lane] *= materialized.base_aging;
         }
-        if (delta_row != nullptr && delta_row->narrowed) {
-            for (const auto& [begin, end] : delta_row->base_runs) {
-                kernels_->add_row(part_of(row, begin, end), factors.lanes, near, scratch.pool_);
-            }
-        } else {
+        if (delta_row == nullptr) {
             kernels_->add_row(row, factors.lanes, near, scratch.pool_);
+        } else {
+            for (const auto& [begin, end] : materialized.runs)
+                kernels_->add_row(part_of(row, begin, end), factors.lanes, near, scratch.pool_);
         }
         if (u == 0) {
             strong = this->strong(item, scratch);
