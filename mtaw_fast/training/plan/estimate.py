@@ -28,7 +28,7 @@ from mtaw_fast.training.memory_tables import max_trend_bytes, table_bytes
 from mtaw_fast.training.plan.first_steps import Cost, EncoderTimes, RankerTimes, Stopwatch, encoder_times, ranker_times
 from mtaw_fast.training.plan.plan import BUDGET_MINUTES, PhasePlan, Plan, asks_for_costs, chosen_softmax
 from mtaw_fast.training.ranker.feature_importance import MAX_SAMPLES
-from mtaw_fast.training.ranker.prequential import frozen_samples
+from mtaw_fast.training.ranker.prequential import stale_samples
 from mtaw_fast.training.ranker.side_inputs import SideInputs
 from mtaw_fast.training.ranker.train_ranker import fit_settings, older_parts, split_for_ranker
 from mtaw_fast.training.steps.batch import sample_counts
@@ -184,7 +184,7 @@ class _Work:
         timed = config.memory.trends and config.ranker.prequential and last.times is not None
         ranked = min(config.ranker.ranker_samples, queries) if config.ranker.prequential else queries
         epochs = fit_settings(config, timed=timed).epochs
-        return _RankerWork(queries, ranked, frozen_samples(ranked) if timed else 0, epochs)
+        return _RankerWork(queries, ranked, stale_samples(ranked) if timed else 0, epochs)
 
     def _validation(self, fitted: int, times: RankerTimes | None) -> PhasePlan:
         sessions = self.dataset.train

@@ -4,9 +4,10 @@ The candidates come from the objects that serve: the tables of the sessions befo
 last sessions chunk by chunk. So there are items of every age among the candidates, also new ones.
 
 A bundle is also served without learning, and then what it knows is as old as its training. A ranker that reads times
-must not trust that as if it were fresh, so it gets half as many *frozen* samples again: clicks of the last sessions at
-their times, but ranked by the tables of the sessions before alone, or of their older part. It tells them apart by the
-decayed counts, which fade.
+must not trust that as if it were fresh, so it gets half as many samples again. A half of them are *frozen*: clicks of
+the last sessions at their times, but ranked by the tables of the sessions before alone, or of their older part. The
+others are *paused*: a part of the last sessions is learned, as by a service to which no clicks come any more, and the
+clicks of the hours after it are ranked. The ranker tells both from the fresh ones by the decayed counts, which fade.
 
 Axes: T clicks of the sessions, H chunks, Q queries.
 """
@@ -37,8 +38,10 @@ from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import current_threads
 
 _FEW = 16  # queries that are not worth a second thread
-_LEARNING_A_FROZEN = 2  # samples of tables that learn for each frozen one
-_FROZEN_CHUNK = 1024  # frozen samples ranked at once
+_LEARNING_A_STALE = 2  # samples of tables that learn for each frozen or paused one
+_PAUSED_AFTER = (0.25, 0.5, 0.75)  # of the last clicks are learned before paused samples
+_PAUSE = 12 * 3_600_000  # ms
+_STALE_CHUNK = 4096  # clicks learned and samples ranked at once, for frozen and paused samples
 
 
 def build_dataset(
@@ -67,7 +70,7 @@ def build_dataset(
     folder: for the features, 2 bytes each, in a file without a name, which goes with the dataset or the process.
     reporter: receives the clicks done.
     since: clicks up to this moment (ms) are learned but not ranked: the tables know later ones.
-    trends: of the sessions before, for a ranker that reads trends; adds frozen samples.
+    trends: of the sessions before, for a ranker that reads trends; adds frozen and paused samples.
     type_weights: float32[K], weight of a query by the type of its target; those of weight 0 are not ranked.
     side: for features of context and content, with trends alone, and of the types of clicks.
     older: the first sessions before, by whose tables a part of the frozen samples is ranked.
@@ -85,15 +88,29 @@ def build_dataset(
         live_trends = None if known_trends is None else known_trends.live(tables.n_items)
         return _PrequentialRun(config, known_tables, run_sessions, weights, chosen, live_trends, side)
 
-    def add_frozen(writer: DatasetWriter, known_tables: MemoryTables, known_trends: TrendTables, limit: int) -> None:
-        known = np.bincount(known_tables.session_items, minlength=tables.n_items) > 0
-        known_clicks = np.flatnonzero(known[sessions.items])  # serving drops clicks on items unknown to the bundle
-        filtered = sessions.of_clicks(known_clicks)
-        filtered_weights = None if click_weights is None else click_weights[known_clicks]
-        chosen = _ranked_clicks(ReplayOrder.of(filtered, *chunk), filtered, min_prefix, since, limit, filtered_weights)
+    def add_stale(
+        writer: DatasetWriter, known_tables: MemoryTables, known_trends: TrendTables, limit: int, n_learned: int = 0
+    ) -> None:
+        learned = order.clicks[:n_learned]
+        is_known = np.bincount(known_tables.session_items, minlength=tables.n_items) > 0
+        is_known[sessions.items[learned]] = True
+        is_left = is_known[sessions.items]  # serving drops clicks on items that it does not know
+        left = np.flatnonzero(is_left)
+        filtered = sessions.of_clicks(left)
+        filtered_weights = None if click_weights is None else click_weights[left]
+        begin, until = since, None
+        if n_learned:
+            assert order.moments is not None
+            begin = int(order.moments[learned[-1]])
+            until = begin + _PAUSE
+        filtered_order = ReplayOrder.of(filtered, *chunk)
+        chosen = _ranked_clicks(filtered_order, filtered, min_prefix, begin, limit, filtered_weights, until)
         run = run_by(known_tables, known_trends, filtered, chosen)
-        for begin in range(0, len(chosen), _FROZEN_CHUNK):
-            run.rank(chosen[begin : begin + _FROZEN_CHUNK], writer, known_clicks)
+        position = np.cumsum(is_left) - 1
+        for clicks in _in_chunks(position[learned]):
+            run.learn(clicks)
+        for clicks in _in_chunks(chosen):
+            run.rank(clicks, writer, left)
 
     with DatasetWriter.opened(folder, side.names(trends=trends is not None)) as writer:
         reporter.epoch_starts(f"{phase}, dataset", 1, 1, len(order.clicks))
@@ -104,18 +121,27 @@ def build_dataset(
             reporter.step_done(len(clicks), 0.0)
         del run  # with an index of its own
         if trends is not None:
-            limit = frozen_samples(len(ranked)) // (1 + len(older))
-            add_frozen(writer, tables, trends, limit)
-            for part in older:
-                older_trends = build_trends(config, part, tables.n_items, side.context)
+            limit = stale_samples(len(ranked)) // 2
+            for part in _PAUSED_AFTER:
+                n_learned = int(part * len(order.clicks))
+                if n_learned:
+                    add_stale(writer, tables, trends, limit // len(_PAUSED_AFTER), n_learned)
+            limit //= 1 + len(older)
+            add_stale(writer, tables, trends, limit)
+            for part_before in older:
+                older_trends = build_trends(config, part_before, tables.n_items, side.context)
                 assert older_trends is not None
-                add_frozen(writer, build_tables(config, part, tables.n_items), older_trends, limit)
+                add_stale(writer, build_tables(config, part_before, tables.n_items), older_trends, limit)
         return writer.finish(click_weights)
 
 
-def frozen_samples(count: int) -> int:
-    """Return how many frozen samples a ranker that reads times gets at most, next to `count` others."""
-    return count // _LEARNING_A_FROZEN
+def stale_samples(count: int) -> int:
+    """Return how many frozen and paused samples a ranker that reads times gets at most, next to `count` others."""
+    return count // _LEARNING_A_STALE
+
+
+def _in_chunks(clicks: np.ndarray) -> list[np.ndarray]:
+    return np.split(clicks, range(_STALE_CHUNK, len(clicks), _STALE_CHUNK))
 
 
 def _ranked_clicks(
@@ -125,6 +151,7 @@ def _ranked_clicks(
     since: int | None,
     limit: int,
     weights: np.ndarray | None,
+    until: int | None = None,
 ) -> np.ndarray:
     """int64[Q]: indices of the targets in the sessions' items, in replay order."""
     begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
@@ -134,6 +161,8 @@ def _ranked_clicks(
         chosen &= weights[clicks] > 0
     if since is not None and order.moments is not None:
         chosen &= order.moments[clicks] > since
+    if until is not None and order.moments is not None:
+        chosen &= order.moments[clicks] <= until
     targets = clicks[chosen]
     return targets[evenly(len(targets), limit)]
 

@@ -14,6 +14,7 @@ import pytest
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import TrainingError
+from mtaw_fast.kernels.native.memory_delta import MemoryDelta
 from mtaw_fast.kernels.native.memory_query import Dense, Moment, feature_names
 from mtaw_fast.memory import MemoryTables
 from mtaw_fast.memory.settings import query_settings
@@ -23,7 +24,7 @@ from mtaw_fast.ranking.retrieval import NativeIndex
 from mtaw_fast.training.memory_tables import build_tables, build_trends
 from mtaw_fast.training.progress import Silent
 from mtaw_fast.training.ranker.dataset import RankerDataset
-from mtaw_fast.training.ranker.prequential import ReplayOrder, build_dataset, evenly, frozen_samples
+from mtaw_fast.training.ranker.prequential import ReplayOrder, build_dataset, evenly, stale_samples
 from mtaw_fast.training.ranker.train_ranker import older_parts
 from tests.support.training.queries import BEFORE, CONFIG, WEIGHTS, N, dataset_of, drawn, trends_before
 
@@ -183,7 +184,7 @@ def test_no_query_is_an_error_and_nothing_stays_in_the_folder(tmp_path: Path) ->
 
 def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Path) -> None:
     """They come last: known items alone, at the times of their clicks, by the tables of the sessions before."""
-    last = drawn(2, 40, timed=True)
+    last = drawn(2, 80, timed=True)
     dataset = dataset_of(last, tmp_path, trends=True)
     tables, trends = build_tables(CONFIG, BEFORE, N), trends_before()
     memory = tables.queries(N, query_settings(CONFIG, True))
@@ -194,8 +195,8 @@ def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Pa
     assert last.times is not None
     assert rankable.times is not None
     ends = ends[np.argsort(rankable.times[ends], kind="stable")]
-    ends = ends[evenly(len(ends), frozen_samples(ranked))]
-    assert len(ends) == ranked // 2
+    ends = ends[evenly(len(ends), stale_samples(ranked) // 2)]
+    assert len(ends) == ranked // 4
     base = np.where(known[:, None], WEIGHTS["item_embedding"], np.float32(0))
     scale = CONFIG.model.scale
     encoder, index = NativeEncoder(CONFIG, {**WEIGHTS, "item_embedding": base}), NativeIndex(normalized(base))
@@ -219,8 +220,52 @@ def test_frozen_samples_are_what_a_bundle_that_does_not_learn_ranks(tmp_path: Pa
         np.testing.assert_array_equal(features, np.clip(wanted, -65504, 65504).astype(np.float16))
 
 
-def test_frozen_samples_of_older_tables_are_those_of_a_log_that_ended_earlier(tmp_path: Path) -> None:
+def test_paused_samples_are_what_a_service_ranks_that_learned_a_part_of_the_clicks(tmp_path: Path) -> None:
+    """They come after those that learn: known items alone, by the state after a quarter, a half, three quarters."""
     last = drawn(2, 40, timed=True)
+    assert last.times is not None
+    tables, trends = build_tables(CONFIG, BEFORE, N), trends_before()
+    dataset = build_dataset(CONFIG, tables, last, 1, None, tmp_path, "", Silent(), None, trends)
+    order = ReplayOrder.of(last, 10**6, 10**9).clicks
+    session_of = np.repeat(np.arange(len(last)), last.lengths)
+    limit = stale_samples(len(order) - len(last)) // 2 // 3
+    samples = []
+    for part in (0.25, 0.5, 0.75):
+        learned = order[: int(part * len(order))]
+        delta, live = MemoryDelta(tables.arrays(), tables.settings.native, capacity=0), trends.live(N)
+        delta.click(session_of[learned], last.items[learned])
+        live.click(session_of[learned], last.items[learned], last.times[learned])
+        memory = tables.queries(N, query_settings(CONFIG, True), delta=delta)
+        known = np.bincount(np.concatenate([BEFORE.items, last.items[learned]]), minlength=N) > 0
+        kept = np.flatnonzero(known[last.items])
+        rankable = last.of_clicks(kept)
+        assert rankable.times is not None
+        ends = np.setdiff1d(np.arange(rankable.n_clicks), rankable.offsets)
+        begin = int(last.times[learned[-1]])
+        ends = ends[(rankable.times[ends] > begin) & (rankable.times[ends] <= begin + 12 * 3_600_000)]
+        ends = ends[np.argsort(rankable.times[ends], kind="stable")]
+        for end in ends[evenly(len(ends), limit)].tolist():
+            first = int(rankable.offsets[np.searchsorted(rankable.offsets, end, side="right") - 1])
+            moment = Moment(live, rankable.times[end - 1 : end], rankable.times[first:end].copy())
+            ids, values = memory.features(
+                rankable.items[first:end].copy(), np.array([0]), np.array([end - first]), moment=moment
+            )
+            if rankable.items[end] in ids[0]:
+                samples.append((int(rankable.items[end]), ids[0][ids[0] >= 0].tolist(), values[0][ids[0] >= 0]))
+    targets = dataset.targets.tolist()
+    assert len(samples) > 15
+    assert any(np.bincount(BEFORE.items, minlength=N)[target] == 0 for target, _, _ in samples), "new items"
+    wanted_targets = [target for target, _, _ in samples]
+    begins = [at for at in range(len(targets)) if targets[at : at + len(samples)] == wanted_targets]
+    assert len(begins) == 1
+    rows = rows_of(dataset, len(targets))[begins[0] : begins[0] + len(samples)]
+    for (chosen, features), (_, wanted_ids, wanted) in zip(rows, samples, strict=True):
+        assert chosen == wanted_ids
+        np.testing.assert_array_equal(features, np.clip(wanted, -65504, 65504).astype(np.float16))
+
+
+def test_frozen_samples_of_older_tables_are_those_of_a_log_that_ended_earlier(tmp_path: Path) -> None:
+    last = drawn(2, 60, timed=True)
     before = Sessions(BEFORE.items, BEFORE.offsets, 10_000 * np.arange(BEFORE.n_clicks))
     part = before.slice(0, 40)
 
