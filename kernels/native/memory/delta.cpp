@@ -107,7 +107,7 @@ void MemoryDelta::add_prior(std::int32_t item, std::int32_t neighbor, const doub
     DeltaRow& row = row_at(item);
     DeltaPrior prior{neighbor, {}};
     std::copy_n(values, kPairKinds, prior.values);
-    row.priors.push_back(prior);
+    row.make_rare().priors.push_back(prior);
     row.add_prior(row.pair_with(neighbor, base_), values);
     maintain(row);
 }
@@ -257,7 +257,10 @@ void MemoryDelta::remove_session(DeltaRow& row, std::int32_t slot) {
     // Sums the remaining terms again, so that no rounding error is left.
     row.clear_pairs();
     init_row(row);
-    for (const DeltaPrior& prior : row.priors) row.add_prior(row.pair_with(prior.neighbor, base_), prior.values);
+    if (row.rare != nullptr) {
+        for (const DeltaPrior& prior : row.rare->priors)
+            row.add_prior(row.pair_with(prior.neighbor, base_), prior.values);
+    }
     for (RemainingTerm& entry : remaining) {
         entry.term.pair = row.pair_with(entry.neighbor, base_);
         row.add_term(entry.term);

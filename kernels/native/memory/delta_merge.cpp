@@ -98,7 +98,7 @@ void MemoryDelta::merge_row(DeltaRow& row) {
         }
     };
     if (row.narrowed) {
-        for (const auto& [begin, end] : row.base_runs) add_run(begin, end);
+        for (const auto& [begin, end] : row.rare->base_runs) add_run(begin, end);
     } else {
         add_run(0, static_cast<std::int32_t>(base.count));
     }

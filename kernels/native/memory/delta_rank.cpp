@@ -159,11 +159,12 @@ void MemoryDelta::cut_row(DeltaRow& row) {
         if (i < n_kept && base_index >= 0) marks[static_cast<std::size_t>(base_index)] = 1;
     }
     row.narrowed = true;
-    row.base_runs.clear();
+    auto& runs = row.make_rare().base_runs;
+    runs.clear();
     for (std::int32_t p = 0; p < base.count; ++p) {
         if (marks[static_cast<std::size_t>(p)] == 0) continue;
-        if (row.base_runs.empty() || row.base_runs.back().second != p) row.base_runs.emplace_back(p, p);
-        row.base_runs.back().second = p + 1;
+        if (runs.empty() || runs.back().second != p) runs.emplace_back(p, p);
+        runs.back().second = p + 1;
     }
 }
 
@@ -171,7 +172,7 @@ void MemoryDelta::cut_row(DeltaRow& row) {
 void MemoryDelta::init_row(DeltaRow& row) const {
     const RowView base = base_.row(row.item);
     row.narrowed = false;
-    row.base_runs.clear();
+    if (row.rare != nullptr) row.rare->base_runs.clear();
     row.cut_least = row.strong_least = -1;
     if (base.totals == nullptr) return;
     const std::int64_t newest = base_.number(base_.counts(row.item)[kNewest]);

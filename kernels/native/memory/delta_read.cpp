@@ -115,7 +115,7 @@ RowView MemoryDelta::materialize(const DeltaRow& row, MaterializedRow& out, cons
     sum_row(row, out, current, own_evidence);
     const RowView base = base_.row(row.item);
     out.runs.assign(1, {0, static_cast<std::int32_t>(base.count)});
-    if (row.narrowed) out.runs = row.base_runs;
+    if (row.narrowed) out.runs = row.rare->base_runs;
     out.start(row.read_count());
     for (std::size_t p = 0; p < row.pairs.size(); ++p) {
         const DeltaPair& pair = row.pairs[p];

@@ -135,13 +135,13 @@ void DeltaRow::strengthen(DeltaPair& pair) {
     if (!pair.weak) return;
     set_weak(pair, false);
     const std::int32_t base_index = base_of(pair).index;
-    if (base_index >= 0 && narrowed) base_runs.emplace_back(base_index, base_index + 1);
+    if (base_index >= 0 && narrowed) rare->base_runs.emplace_back(base_index, base_index + 1);
 }
 
 bool DeltaRow::reads(std::int32_t base_index) const {
-    return !narrowed || std::any_of(base_runs.begin(), base_runs.end(), [base_index](const auto& run) {
-        return run.first <= base_index && base_index < run.second;
-    });
+    if (!narrowed) return true;
+    return std::any_of(rare->base_runs.begin(), rare->base_runs.end(),
+                       [base_index](const auto& run) { return run.first <= base_index && base_index < run.second; });
 }
 
 void DeltaRow::move_to_end(std::int32_t slot) {
@@ -213,7 +213,10 @@ std::int64_t DeltaRow::n_bytes() const {
         return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
     };
     return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(bases) + bytes(pasts) + bytes(terms) +
-           bytes(index) + bytes(postings) + bytes(strong) + bytes(priors) + bytes(base_runs) +
+           bytes(index) + bytes(postings) + bytes(strong) +
+           (rare == nullptr
+                ? 0
+                : static_cast<std::int64_t>(sizeof(RareParts)) + bytes(rare->priors) + bytes(rare->base_runs)) +
            (merged == nullptr ? 0 : merged->n_bytes());
 }
 

@@ -115,6 +115,12 @@ struct MergedRow {
     }
 };
 
+// What few rows have.
+struct RareParts {
+    std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
+    std::vector<DeltaPrior> priors;
+};
+
 struct DeltaRow {
     std::int32_t item;
     std::int32_t fold_mark = 0;
@@ -122,7 +128,7 @@ struct DeltaRow {
     float* ses;           // total of base and delta, where all of them are by item
     // A query reads as many pairs of base and delta together as tables keep, the strongest: those of the delta that are
     // not weak, and, if the row is narrowed, of the base's the runs of pairs [begin, end) alone.
-    std::vector<std::pair<std::int32_t, std::int32_t>> base_runs;
+    std::unique_ptr<RareParts> rare;  // with base_runs; null while they are empty
     std::int32_t n_weak = 0;
     std::int32_t cut_terms = 0;  // terms when that was found
     std::int32_t folded = 0;     // terms, the first ones
@@ -143,8 +149,7 @@ struct DeltaRow {
     std::vector<std::int32_t> index;     // a hash table of 1 + pair by neighbor, empty while there are few
     std::vector<std::int32_t> postings;  // slots, by their sessions' last clicks
     std::vector<StrongPair> strong;      // the strongest; empty while they are the base's, or all there are
-    std::vector<DeltaPrior> priors;
-    std::unique_ptr<MergedRow> merged;  // null while the row is short, or since it lost something
+    std::unique_ptr<MergedRow> merged;   // null while the row is short, or since it lost something
 
     DeltaRow(std::int32_t row_item, DeltaCounts* item_counts, float* ses_total)
         : item(row_item), counts(item_counts), ses(ses_total) {}
@@ -160,6 +165,10 @@ struct DeltaRow {
     [[nodiscard]] float fwd_of(const DeltaPair& pair) const {
         const PairBase& base = base_of(pair);
         return from_bfloat16(base.values[kFwd]) + base.increment(kFwd, pair.sums[kFwd]);
+    }
+    RareParts& make_rare() {
+        if (rare == nullptr) rare = std::make_unique<RareParts>();
+        return *rare;
     }
     // -1 = none.
     [[nodiscard]] std::int32_t find(std::int32_t neighbor) const;
