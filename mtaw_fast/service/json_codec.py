@@ -45,19 +45,24 @@ def decoded(body: bytes, body_type: type[T]) -> T:
 
 def _fields_at(body_type: Any, path: str) -> list[str]:
     """Return the fields of the struct at a path of msgspec such as `$.events[1]`; an empty one is the body's."""
-    found: Any = msgspec.inspect.type_info(body_type)
+    found = _choices(msgspec.inspect.type_info(body_type))
     for name in re.findall(r"\.([^.\[`]+)|\[", path):
-        found = _plain(found)
-        if isinstance(found, msgspec.inspect.StructType):
-            found = next(field.type for field in found.fields if field.encode_name == name)
-        else:
-            found = getattr(found, "item_type", None) or getattr(found, "value_type", None)
-    found = _plain(found)
-    return [field.encode_name for field in found.fields] if isinstance(found, msgspec.inspect.StructType) else []
+        found = [choice for kind in found for inner in _inside(kind, name) for choice in _choices(inner)]
+    structs = [kind for kind in found if isinstance(kind, msgspec.inspect.StructType)]
+    return [field.encode_name for field in structs[0].fields] if structs else []
 
 
-def _plain(kind: Any) -> Any:
-    """Return a type without what may be in its place, as null, and without its limits."""
-    while isinstance(kind, (msgspec.inspect.Metadata, msgspec.inspect.UnionType)):
-        kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind.types[0]
-    return kind
+def _choices(kind: Any) -> list[Any]:
+    """Return the types that a value may have, without their limits."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _choices(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return [choice for one in kind.types for choice in _choices(one)]
+    return [kind]
+
+
+def _inside(kind: Any, name: str) -> list[Any]:
+    """Return the type of a field, or of the elements if the name is empty; nothing if there are none."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        return [field.type for field in kind.fields if field.encode_name == name]
+    return [getattr(kind, key) for key in ("item_type", "value_type") if not name and hasattr(kind, key)]

@@ -166,10 +166,8 @@ void Condition::add_texts(std::vector<std::pair<std::string, std::string>>& text
     for (const Condition& part : parts) part.add_texts(texts);
     const auto add = [&](const Operand& first, const Operand& second) {
         if (first.is_value() == second.is_value()) return;
-        const Operand &column_operand = first.is_value() ? second : first, &value = first.is_value() ? first : second;
-        if (const auto* const text = std::get_if<std::string>(&*value.value)) {
-            texts.emplace_back(column_operand.name, *text);
-        }
+        const Operand &named = first.is_value() ? second : first, &given = first.is_value() ? first : second;
+        if (const auto* const text = std::get_if<std::string>(&*given.value)) texts.emplace_back(named.name, *text);
     };
     if (kind == Kind::compare) add(left, right);
     if (kind == Kind::in) {

@@ -73,6 +73,9 @@ def test_the_fields_of_a_request_are_listed(service: Running, body: dict[str, An
 def test_the_fields_of_an_event_are_listed(service: Running, event: dict[str, Any], why: str) -> None:
     message = refused(service.ask("POST", "/v1/events", {"events": [event]}), 400, "invalid_request")
     assert f"{why} - at `$.events[0]`; the fields are session, item, time, type, id, context; see" in message
+    rules = {"filter": [], "limit": [event]}  # may be a list or one
+    message = refused(service.ask("POST", "/v1/recommend", {"session": [], "rules": rules}), 400, "invalid_request")
+    assert "at `$.rules.limit[0]`; the fields are per, most; see" in message
 
 
 @pytest.mark.parametrize("name", ["item", "exclude", "allow", "session_id", "search"])
