@@ -4,10 +4,10 @@ The candidates come from the objects that serve: the tables of the sessions befo
 last sessions chunk by chunk. So there are items of every age among the candidates, also new ones.
 
 A bundle is also served without learning, and then what it knows is as old as its training. A ranker that reads times
-must not trust that as if it were fresh, so it gets half as many samples again. A half of them are *frozen*: clicks of
-the last sessions at their times, but ranked by the tables of the sessions before alone, or of their older part. The
-others are *paused*: a part of the last sessions is learned, as by a service to which no clicks come any more, and the
-clicks of the hours after it are ranked. The ranker tells both from the fresh ones by the decayed counts, which fade.
+must not trust that as if it were fresh, so it gets half as many *frozen* samples again: clicks of the last sessions at
+their times, but ranked by the tables of the sessions before alone, or of their older part. If the last sessions span
+less than a day, half of these are *paused* instead: a part of the last sessions is learned, as by a service to which no
+clicks come any more, and later ones are ranked. The ranker tells both from fresh ones by the decayed counts, which fade.
 
 Axes: T clicks of the sessions, H chunks, Q queries.
 """
@@ -40,7 +40,7 @@ from mtaw_fast.training.threads import current_threads
 _FEW = 16  # queries that are not worth a second thread
 _LEARNING_A_STALE = 2  # samples of tables that learn for each frozen or paused one
 _PAUSED_AFTER = (0.25, 0.5, 0.75)  # of the last clicks are learned before paused samples
-_PAUSE = 12 * 3_600_000  # ms
+_DAY = 24 * 3_600_000  # ms
 _STALE_CHUNK = 4096  # clicks learned and samples ranked at once, for frozen and paused samples
 
 
@@ -98,13 +98,12 @@ def build_dataset(
         left = np.flatnonzero(is_left)
         filtered = sessions.of_clicks(left)
         filtered_weights = None if click_weights is None else click_weights[left]
-        begin, until = since, None
+        begin = since
         if n_learned:
             assert order.moments is not None
             begin = int(order.moments[learned[-1]])
-            until = begin + _PAUSE
         filtered_order = ReplayOrder.of(filtered, *chunk)
-        chosen = _ranked_clicks(filtered_order, filtered, min_prefix, begin, limit, filtered_weights, until)
+        chosen = _ranked_clicks(filtered_order, filtered, min_prefix, begin, limit, filtered_weights)
         run = run_by(known_tables, known_trends, filtered, chosen)
         position = np.cumsum(is_left) - 1
         for clicks in _in_chunks(position[learned]):
@@ -121,11 +120,15 @@ def build_dataset(
             reporter.step_done(len(clicks), 0.0)
         del run  # with an index of its own
         if trends is not None:
-            limit = stale_samples(len(ranked)) // 2
-            for part in _PAUSED_AFTER:
-                n_learned = int(part * len(order.clicks))
-                if n_learned:
-                    add_stale(writer, tables, trends, limit // len(_PAUSED_AFTER), n_learned)
+            limit = stale_samples(len(ranked))
+            assert order.moments is not None
+            moments = order.moments[order.clicks]
+            if moments[-1] - (moments[0] if since is None else since) < _DAY:
+                limit //= 2
+                for part in _PAUSED_AFTER:
+                    n_learned = int(part * len(order.clicks))
+                    if n_learned:
+                        add_stale(writer, tables, trends, limit // len(_PAUSED_AFTER), n_learned)
             limit //= 1 + len(older)
             add_stale(writer, tables, trends, limit)
             for part_before in older:
@@ -151,7 +154,6 @@ def _ranked_clicks(
     since: int | None,
     limit: int,
     weights: np.ndarray | None,
-    until: int | None = None,
 ) -> np.ndarray:
     """int64[Q]: indices of the targets in the sessions' items, in replay order."""
     begins = np.repeat(sessions.offsets[:-1], sessions.lengths)
@@ -161,8 +163,6 @@ def _ranked_clicks(
         chosen &= weights[clicks] > 0
     if since is not None and order.moments is not None:
         chosen &= order.moments[clicks] > since
-    if until is not None and order.moments is not None:
-        chosen &= order.moments[clicks] <= until
     targets = clicks[chosen]
     return targets[evenly(len(targets), limit)]
 
