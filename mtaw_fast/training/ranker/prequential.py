@@ -7,7 +7,8 @@ A bundle is also served without learning, and then what it knows is as old as it
 must not trust that as if it were fresh, so it gets half as many *frozen* samples again: clicks of the last sessions at
 their times, but ranked by the tables of the sessions before alone, or of their older part. If the last sessions span
 less than a day, half of these are *paused* instead: a part of the last sessions is learned, as by a service to which no
-clicks come any more, and later ones are ranked. The ranker tells both from fresh ones by the decayed counts, which fade.
+clicks come any more, and later clicks are ranked. The ranker tells both from fresh ones by the decayed counts, which
+fade.
 
 Axes: T clicks of the sessions, H chunks, Q queries.
 """
