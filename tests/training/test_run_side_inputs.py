@@ -366,29 +366,31 @@ def test_open_sessions_are_carried_with_their_context_and_types(trained: Trained
 def test_a_replay_ranks_with_the_context_and_types_of_the_visit(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, stream = ReplaySettings(every=10_000), next_stream()
-    with_it = replay(LogFile.of(stream, trained.model), settings, LIMITS)
-    without = replay(LogFile.of(replace(stream, context=None, context_columns=None), trained.model), settings, LIMITS)
-    assert not np.array_equal(with_it.ranks["learning"], without.ranks["learning"])
-    report = with_it.as_dict()
+    stream = next_stream()
+    report = replay(LogFile.of(stream, trained.model), ReplaySettings(every=10_000), LIMITS).as_dict()
     assert report["samples"] == next_sessions().n_clicks - len(next_sessions())
     assert report["frozen"]["P@20"] < 15
     assert report["learning"]["P@20"] > 70
 
-    seen: list[list[int] | None] = []
+    seen: list[tuple[list[int] | None, Any]] = []
     rank = Pipeline.rank
 
     def recorded(self: Pipeline, sessions: Sessions, *more: Any) -> Any:
-        seen.append(None if sessions.types is None else sessions.types.tolist())
+        seen.append((None if sessions.types is None else sessions.types.tolist(), sessions.context))
         return rank(self, sessions, *more)
 
     monkeypatch.setattr(Pipeline, "rank", recorded)
+    without = replace(stream, context=None, context_columns=None)
     runs = []
-    for changed in (stream, next_stream(OTHER_NAMES), replace(stream, types=None)):
+    for changed in (stream, next_stream(OTHER_NAMES), replace(stream, types=None), without):
         replay(LogFile.of(changed, trained.model), ReplaySettings(every=600_000), LIMITS)
         runs.append(seen.copy())
         seen.clear()
-    typed, same, plain = runs
-    assert typed == same
-    assert {code for codes in typed for code in codes or ()} == {0, 1, 2}
-    assert plain == [None] * len(typed)
+    typed, same, plain, bare = runs
+    assert [types for types, _ in typed] == [types for types, _ in same]
+    assert {code for types, _ in typed for code in types or ()} == {0, 1, 2}
+    assert [types for types, _ in plain] == [None] * len(typed)
+    for (_, rows), (_, renamed), (_, missing) in zip(typed, same, bare, strict=True):
+        np.testing.assert_array_equal(rows, renamed)
+        assert missing is None
+    assert len({tuple(row) for _, rows in typed for row in rows.tolist()}) > 1
