@@ -131,7 +131,7 @@ def internal_of(data: Dataset, recommender: Recommender) -> np.ndarray:
 
 
 def warnings_for(recommender: Recommender, data: Dataset, samples: Samples, split: Split) -> list[str]:
-    """Return why a recommender may have seen the samples of a split, a line each."""
+    """Return what makes the metrics of a split better or worse than they should be, a line each."""
     lines, delta = warnings_of(recommender.bundle, data, samples), recommender.catalog.delta
     if delta is not None and delta.n_clicks:
         lines.append(
@@ -140,6 +140,13 @@ def warnings_for(recommender: Recommender, data: Dataset, samples: Samples, spli
         )
     if seen_in_training(recommender.bundle, split):
         lines.append("this bundle was refit on the validation sessions; train with --no-refit to measure on them")
+    internal = internal_of(data, recommender)
+    withheld = (internal >= 0) & recommender.catalog.unavailable[internal]
+    if count := int(np.count_nonzero(withheld[samples.targets])):
+        lines.append(
+            f"{count:,} of {len(samples):,} targets ({count / len(samples):.1%}) are items that are not recommended "
+            "now (sold out, hidden or removed), so this bundle misses them; baselines and training's validation do not"
+        )
     return lines
 
 

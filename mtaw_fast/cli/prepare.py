@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,7 +15,7 @@ from mtaw_fast.data.dataset import Dataset, write_item_table
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.readers.partitioned_prepare import PARTITION_ROWS, prepare_in_partitions
-from mtaw_fast.data.readers.sources import is_url
+from mtaw_fast.data.readers.sources import is_url, open_part, part_files
 from mtaw_fast.errors import DataWarning, UsageError, require
 from mtaw_fast.integrations.cluster import HERE
 from mtaw_fast.integrations.ray_prepare import prepare_on_ray
@@ -22,6 +23,7 @@ from mtaw_fast.items.readers import read_change
 from mtaw_fast.items.report import table_lines
 from mtaw_fast.workflow import prepare, read_items
 
+_TYPE_NAMES = ("event", "event_name", "event_type", "type", "action")
 _FORMATS = ("clicks", "npz", "pickle", "retailrocket", "tmall")
 _HELP = {
     "session": "column of the session id (default: session_id)",
@@ -140,6 +142,8 @@ def run(arguments: argparse.Namespace) -> None:
                 item_options=item_options(arguments),
                 **options,
             )
+    if arguments.format == "clicks" and options.get("type") is None:
+        _warn_of_unread_types(arguments.source, ClickOptions(**options))
     facts = dataset_facts(dataset)
     if arguments.json:
         print_json({"dataset": str(arguments.dataset), **facts})
@@ -152,6 +156,17 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(report_lines(facts["log"], facts["items"])))
     if dataset.items is not None:
         print("\n".join(["the item table", *table_lines(dataset.preparation["items"])]))
+
+
+def _warn_of_unread_types(source: Any, options: ClickOptions) -> None:
+    """Print a warning if a column of the log looks like that of event types, which would all count as clicks."""
+    _, schema, _ = open_part(part_files(source, options.columns)[0], options)
+    for name in schema:
+        if name.lower() in _TYPE_NAMES and name not in options.columns:
+            print(
+                f"warning: column {name!r} is not read, so each of its rows counts as a click; --type {name} tells "
+                "views from purchases", file=sys.stderr,
+            )  # fmt: skip
 
 
 def _refuse_without_table(arguments: argparse.Namespace) -> None:

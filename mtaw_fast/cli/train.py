@@ -155,13 +155,21 @@ def _train(arguments: argparse.Namespace) -> None:
         )
         peaks = [] if group is None else group.finish()
         run_id = None if run is None else run.finish(bundle)
-    _report(arguments, bundle, run_id, peaks, plans)
+    _report(arguments, bundle, run_id, peaks, plans, len(dataset.test))
 
 
 def _report(
-    arguments: argparse.Namespace, bundle: Bundle, run_id: str | None, peaks: Sequence[Any], plans: list[Any]
+    arguments: argparse.Namespace,
+    bundle: Bundle,
+    run_id: str | None,
+    peaks: Sequence[Any],
+    plans: list[Any],
+    held_out: int,
 ) -> None:
-    """Print the result of a training. peaks: of the processes of its group, if there is one."""
+    """Print the result of a training.
+
+    peaks: of the processes of its group, if there is one. held_out: samples of the data set's test split.
+    """
     record = bundle.metrics
     if arguments.json:
         extra: dict[str, Any] = {} if run_id is None else {"mlflow_run": run_id}
@@ -175,7 +183,8 @@ def _report(
         if (until := bundle.model.known_until) is not None:
             print(f"clicks until: {text_of_age(until)}")
         if (warning := warning_of_age(bundle.model.known_until)) is not None:
-            print(f"warning: {warning}", file=sys.stderr)
+            remedy = "; the data set holds its last days back: 'prepare --test-days 0' trains on them too"
+            print(f"warning: {warning}{remedy if held_out else ''}", file=sys.stderr)
         if run_id is not None:
             print(f"MLflow run {run_id}")
         for peak in peaks:

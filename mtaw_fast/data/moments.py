@@ -53,8 +53,8 @@ def text_of(moment: int) -> str:
 def text_of_age(last_click: int) -> str:
     """Return when the learned clicks end, Unix milliseconds, and how long ago."""
     hours = (time.time() - last_click / 1000) / 3600
-    age = f"{hours / 24:,.0f} days" if hours >= 48 else f"{max(hours, 0):,.0f} hours"
-    return f"{text_of(last_click)}, {age} ago"
+    count, unit = (round(hours / 24), "day") if hours >= 48 else (round(max(hours, 0)), "hour")
+    return f"{text_of(last_click)}, {count:,} {unit}{'' if count == 1 else 's'} ago"
 
 
 def warning_of_age(last_click: int | None) -> str | None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.errors import nearest
+from mtaw_fast.errors import nearest, shown
 from mtaw_fast.items.columns import CategoryColumn, Column, NumberColumn
 from mtaw_fast.items.frame import ItemFrame
 from mtaw_fast.items.table import ItemTable
 
 _EXACT = 2.0**53  # larger whole numbers are rounded as float64
 _MANY_LABELS = 1000
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,16 @@ class ItemsReport:
             if name not in old:
                 notes.append(f"column {name!r} is new in the table{nearest(name, old)}")
         notes += [f"column {name!r} is not in the table any more" for name in old if name not in table]
-        if len(frame) and not known.any():
+        if before is not None:
+            lost = int(np.count_nonzero(before.has_values() & ~table.has_values()[: before.n_rows]))
+            notes += [f"{lost:,} items of the catalog lost all their values; a patch keeps them"] if lost else []
+        if not known.all():
+            waiting = [frame.ids[row] for row in np.flatnonzero(~known)[:_NAMED].tolist()]
             notes.append(
-                "no id of these rows is in the catalog: they wait for a first click, with --learn, or for add_items; "
-                "at once enters a row with a category, a text or a vector that came after a training with a table; "
-                "else check the column of ids and their type"
+                f"{'no id of these rows is' if not known.any() else 'some ids are not'} in the catalog, such as "
+                f"{', '.join(shown(item, 40) for item in waiting)}: these rows wait for a first click, with --learn, "
+                "or for add_items. At once enters a row that comes to services (--learn, --state) after a training "
+                "with a table, with a category that it knew, a text or a vector. Else check the ids and their type"
             )
         n_known, unlisted = int(np.count_nonzero(known)), int(np.count_nonzero(~table.has_values()))
         return cls(len(frame), n_known, table.n_rows, unlisted, columns, tuple(notes))

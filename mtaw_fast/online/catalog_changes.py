@@ -101,9 +101,6 @@ class CatalogChanges:
         report = ItemsReport.of(change.frame, is_known, catalog.items, before)
         entered = int(np.count_nonzero(is_known & ~was_known))
         notes = [f"{entered:,} new items entered the catalog, with a start from their attributes"] if entered else []
-        if before is not None:
-            lost = int(np.count_nonzero(before.has_values() & ~catalog.items.has_values()[: before.n_rows]))
-            notes += [f"{lost:,} items of the catalog lost all their values; a patch keeps them"] if lost else []
         return replace(report, notes=(*report.notes, *notes, *broken_placements(catalog.items).values()))
 
     def hide(self, items: Iterable[Any]) -> None:

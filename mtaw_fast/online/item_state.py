@@ -13,6 +13,7 @@ from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.items import ItemTable, TableChange
 from mtaw_fast.items.live import LiveItems
 from mtaw_fast.items.placements import Placements
+from mtaw_fast.online.compaction.serving_lock import is_learning_folder
 from mtaw_fast.online.follower import LogFollower
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Event, HideItems, SetPlacement, ShowItems, now_ms
@@ -36,6 +37,8 @@ class ItemState:
     """
 
     def __init__(self, folder: Path, table: ItemTable | None, publish: Callable[[LiveItems], None]) -> None:
+        if is_learning_folder(folder):
+            raise LearnError(f"{folder} is the folder of services that learn; name it with learn (--learn), not state")
         self.folder, self._table = folder, table
         self._log = FileLog(folder, fsync=True)
         self._writing = ForkLock()

@@ -60,3 +60,22 @@ def test_learned_clicks_are_a_warning(tmp_path: Path) -> None:
     with pytest.warns(DataWarning, match=f"bundle [(]B[)]: {learned}"):
         compare(bundle, learning, data)
     learning.close()
+
+
+def test_targets_that_are_not_available_are_a_warning(tmp_path: Path) -> None:
+    """A hidden item is missed by the bundle alone; one of the same catalog in another order is not."""
+    bundle = save_parts(tmp_path / "bundle", **bundle_parts())
+    order = np.arange(bundle.n_items)[::-1]
+    ids = ItemIds.from_list(bundle.ids.external(order))
+    sessions = Sessions.from_lists([[1, 2, 3], [4, 5, 6], [2, 1, 3], [0, 3, 5]])
+    data = Dataset("shop", sessions, Samples.from_sessions(sessions, 1), ids)  # 8 targets, 3 of them item 3
+    rec = Recommender.load(bundle.folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        evaluate(rec, data, baselines=False)
+    rec.hide(ids.external(np.array([3])))
+    missed = r"3 of 8 targets \(37.5%\) are items that are not recommended now"
+    with pytest.warns(DataWarning, match=missed):
+        evaluate(rec, data, baselines=False)
+    with pytest.warns(DataWarning, match=f"bundle [(]B[)]: {missed}"):
+        compare(bundle, rec, data)

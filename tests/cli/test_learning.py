@@ -64,6 +64,18 @@ def test_a_folder_of_compacted_bundles_is_not_ignored(capsys: pytest.CaptureFixt
     assert "--learn-folder goes with --learn; " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["items", "items.csv"], ["items", "--new"], ["placements"]], ids=" ".join)
+@pytest.mark.parametrize("kept", ["--state", "--learn"])
+def test_a_mistyped_folder_is_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], kept: str
+) -> None:
+    Bundle.save(tmp_path / "bundle", MODEL, metrics={}, dataset={"name": "x", "fingerprint": ""})
+    missing = tmp_path / "shop.stat"
+    assert main([command[0], f"{tmp_path}/bundle", *command[1:], kept, str(missing)]) == 2
+    assert f"{str(missing)!r} does not exist; name the folder of a service" in capsys.readouterr().err
+    assert not missing.exists()
+
+
 def test_compact_redacts_what_was_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, learned = tmp_path / "bundle", tmp_path / "learned"
     Bundle.save(bundle, MODEL, metrics={}, dataset={"name": "x", "fingerprint": ""})

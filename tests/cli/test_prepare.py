@@ -53,6 +53,22 @@ def test_a_text_that_is_no_utf8_is_one_line(
         assert json.loads((tmp_path / "set/manifest.json").read_text())["name"] == "n\u200bé\x07"
 
 
+@pytest.mark.parametrize("parted", [False, True])
+def test_a_column_of_types_that_is_not_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parted: bool
+) -> None:
+    rows = [f"s{row // 3},i{row % 5},{1_700_000_000 + row},{'view' if row % 2 else 'order'}" for row in range(60)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["session_id,item_id,timestamp,Event", *rows]))
+    command = ["prepare", "clicks", str(log), str(tmp_path / "set"), "--test-days", "0", "--overwrite"]
+    command += ["--partitions", "2"] * parted
+    warning = "column 'Event' is not read, so each of its rows counts as a click; --type Event"
+    assert main([*command, "--min-support", "1"]) == 0
+    assert warning in capsys.readouterr().err
+    assert main([*command, "--min-support", "1", "--type", "Event"]) == 0
+    assert warning not in capsys.readouterr().err
+
+
 def test_the_defaults_that_prepare_tells_are_those_of_the_options() -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(ClickOptions)}
     for name, _, action in options():

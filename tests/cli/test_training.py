@@ -128,10 +128,12 @@ def dataset() -> Dataset:
 
 def test_a_training_of_an_old_log_says_how_old_it_is(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = argparse.Namespace(json=False, bundle=work / "bundle", resume=False)
-    _report(arguments, Bundle.load(work / "bundle"), None, [], [])
-    out, err = capsys.readouterr()
-    assert "\nclicks until: 2023-11-" in out
-    assert err.startswith("warning: the learned clicks end 2023-11-")
+    for held_out in (0, 10):
+        _report(arguments, Bundle.load(work / "bundle"), None, [], [], held_out)
+        out, err = capsys.readouterr()
+        assert "\nclicks until: 2023-11-" in out
+        assert err.startswith("warning: the learned clicks end 2023-11-")
+        assert ("prepare --test-days 0" in err) == bool(held_out)
 
 
 def test_the_command_tunes_and_its_answer_trains(

@@ -205,6 +205,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["items", str(folder), str(tmp_path / "p.csv"), "--kind", "price"]) == 2
     assert (folder / "manifest.json").read_bytes() == before
     assert len(list(folder.glob("item_table-*"))) == 1
+    (tmp_path / "state").mkdir()
     assert main(["items", str(folder), table, "--state", str(tmp_path / "state")]) == 0
     assert (folder / "manifest.json").read_bytes() == before
     assert main(["items", str(folder), table, "--learn", str(tmp_path / "nothing")]) == 2

@@ -73,6 +73,13 @@ def test_a_shortened_state_folder_keeps_what_earlier_tables_did_to_the_columns(
     assert "sku-1" not in last.recommend(["sku-2"], k=N).items
 
 
+def test_a_learning_folder_is_no_state_folder(folder: Path, tmp_path: Path) -> None:
+    """Its changes are counted with the clicks: a reader of the changes alone would say that nobody clicked."""
+    Recommender.load(folder, learn=tmp_path / "log").close()
+    with pytest.raises(LearnError, match=r"is the folder of services that learn; name it with learn \(--learn\)"):
+        Recommender.load(folder, state=tmp_path / "log")
+
+
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each segment of a state folder hold one change."""
     real = item_state.FileLog

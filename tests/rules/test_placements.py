@@ -60,6 +60,7 @@ def test_the_commands_say_them(folder: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, TABLE)))
     assert main(["items", str(folder), str(tmp_path / "t.jsonl")]) == 0
     rules = {"filter": "brand == 'oun'"}
+    (tmp_path / "state").mkdir()
     kept = ["--state", str(tmp_path / "state"), "--set", json.dumps(only(rules))]
     ranked = ["recommend", str(folder), "sku-1", "--rules", json.dumps(rules)]
     for words in (ranked, ["placements", str(folder), "cart", *kept]):
@@ -236,6 +237,8 @@ def test_over_a_restart_and_in_another_process(folder: Path, tmp_path: Path, kee
 
 
 def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "state").mkdir()
+
     def said(*words: str) -> str:
         assert main(["placements", str(folder), *words, "--state", str(tmp_path / "state")]) == 0
         return capsys.readouterr().out

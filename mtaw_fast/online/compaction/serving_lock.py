@@ -73,6 +73,11 @@ def arm_folders(log_folder: Path) -> list[Path]:
     return [log_folder, *sorted(host.listing(arms))] if host.exists(arms) else [log_folder]
 
 
+def is_learning_folder(folder: Path) -> bool:
+    """Return whether a learner has served with a folder."""
+    return any(host.exists(path / _LOCK) for path in arm_folders(folder))
+
+
 @contextlib.contextmanager
 def not_served(folder: Path) -> Iterator[bool]:
     """Yield whether no learner serves a folder. If so, none begins to inside the `with`."""

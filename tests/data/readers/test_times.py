@@ -146,6 +146,7 @@ def test_old_clicks_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warning_of_age(None) is None
     assert warning_of_age(1_700_000_000_000 - day) is None
     assert text_of_age(1_700_000_000_000 - day) == "2023-11-13 22:13 UTC, 24 hours ago"
+    assert text_of_age(1_700_000_000_000 - day // 24) == "2023-11-14 21:13 UTC, 1 hour ago"
     warning = warning_of_age(1_700_000_000_000 - 3 * day)
     assert warning is not None
     assert warning.startswith("the learned clicks end 2023-11-11 22:13 UTC, 3 days ago, but for a few: ")

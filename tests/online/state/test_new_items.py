@@ -252,7 +252,7 @@ def test_numbers_alone_start_no_item_and_a_table_that_empties_rows_says_so(tmp_p
     rec = Recommender.load(save(tmp_path / "bundle", with_content(replace(plain, items=table))))
     report = rec.set_items({"id": ["item-typo"], "price": [9]}, mode="patch")
     assert "item-typo" not in rec.ids
-    assert any("wait for a first click" in note for note in report.notes)
+    assert any("such as 'item-typo': these rows wait for a first click" in note for note in report.notes)
     report = rec.set_items({"id": ["sku-1", "new-3"], "group": ["group-1", "group-3"]})
     assert "new-3" in rec.ids
     assert "199 items of the catalog lost all their values; a patch keeps them" in report.notes
