@@ -54,6 +54,8 @@ from mtaw_fast.ranking.options import (
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName
 from mtaw_fast.ranking.served_pipeline import ServedPipeline, load_parts, parts_of
+from mtaw_fast.ranking.why import Why, explain
+from mtaw_fast.ranking.why.exclusions import Asked
 from mtaw_fast.rules import broken_placements
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -582,6 +584,43 @@ class Recommender:
         answer, times = pipeline.recommend(clicks, checked_options, log_position)
         answer.unknown_values = checked_options.unknown_values
         return timed(answer, times, start, ready) if timings else answer
+
+    def why(
+        self,
+        session: Iterable[Any],
+        items: Iterable[Any],
+        k: int = 20,
+        *,
+        types: Iterable[str | None] | None = None,
+        **options: Unpack[OptionKeywords],
+    ) -> Why:
+        """Say of some items why they are in the answer of `recommend`, or what keeps them out: docs/why.md.
+
+        The ranking's own pipeline says it: what each group of features was worth is the ranker's score without it. It
+        costs a ranking of the whole catalog, and one more for each kind of rule; nothing is counted as shown.
+
+        Parameters
+        ----------
+        session, k, types, options
+            As in `recommend`.
+        items : iterable of ids
+            External ids; one may be unknown.
+
+        Returns the answer, equal to that of `recommend` at the same moment, with one explanation for each of `items`.
+        Raises what `recommend` does, and UsageError if `items` is not a list of ids.
+        """
+        log_position = self.log_position  # as in `recommend`
+        pipeline = self._pipeline
+        clicks, asked_items = listed("session", session), listed("items", items)
+        if "exclude" in options:
+            options["exclude"] = listed("exclude", options["exclude"])
+        if options.get("allow") is not None:
+            options["allow"] = listed("allow", options["allow"])
+        checked_options = options_of(pipeline.catalog, k, **options)
+        if types is not None:
+            checked_options = with_types(checked_options, pipeline.catalog, checked_types("types", types, len(clicks)))
+        asked = Asked(options.get("exclude", ()), options.get("allow"), options.get("filter"))
+        return explain(pipeline, clicks, asked_items, checked_options, asked, log_position)
 
     def recommend_batch(
         self,

@@ -181,6 +181,19 @@ class Engine:
         state: SessionState | None = None,
         n_new: int = 0,
     ) -> tuple[Any, Any, list[Any], np.ndarray | None, Any, Any]: ...
+    def trace(
+        self,
+        session: np.ndarray,
+        k: int,
+        excluded: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+        exclude_seen: bool = False,
+        now: int = 0,
+        context: np.ndarray | None = None,
+        types: np.ndarray | None = None,
+        other: _OtherStages | None = None,
+        rules: _CallRules | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, Any, dict[str, Any]]: ...
     def rank(
         self,
         items: np.ndarray,
@@ -274,6 +287,7 @@ class MemoryDelta:
 
 class MemoryRanker:
     def __init__(self, arrays: dict[str, np.ndarray], n_types: int = 0) -> None: ...
+    def scores(self, features: np.ndarray) -> np.ndarray: ...
 
 class SessionMemory:
     def __init__(

@@ -105,6 +105,11 @@ class NativeRankerNet:
     def __init__(self, arrays: Mapping[str, np.ndarray], n_types: int = 0) -> None:
         self.native = _native.MemoryRanker(dict(arrays), n_types)
 
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Return float32[n]: the scores of candidates by their features float32[n, F], as a ranking gives them."""
+        scores: np.ndarray = self.native.scores(np.ascontiguousarray(features))
+        return scores
+
 
 class SessionMemory:
     """Queries over the tables of past sessions, which are kept by reference; thread-safe.

@@ -30,6 +30,13 @@ them.
     engine.rank_ruled(items, offsets, k, rules, ..)
         the same under rules, without always_ranked: a list of (ids int32[m], scores float32[m], effects), m <= k.
 
+    engine.trace(session, k, excluded, allowed, exclude_seen, now, context, types, other, rules)
+        one session int32[m] of internal ids, m >= 1, by the same call: (ids int32[n], scores float32[n], effects), and
+        what the ranking went through: a dict of `list` and `dense`, (ids, scores) of the ranking before rules and of
+        the encoder's; with a memory the pool, n_own and by its items reached, together, second, trending, dense_rank,
+        quick, is_allowed, is_candidate (`memory/query_trace.hpp`); and of the candidates that the ranker scored
+        ranked int32[R], scores float32[R], features float32[R * F].
+
     engine.popular(k, (order, clicks), excluded, allowed, now, rules)
         the most clicked items; with trends those that rise at `now`, then the others, each with a score 1 lower than
         the item before it. order int32[N + M]: all items, most clicks first. clicks: int64[N + M].

@@ -70,6 +70,13 @@ class Impressions:
             self._counts[items] = 0
         return items, counts
 
+    def copy(self) -> Impressions:
+        """Return the same counts, apart from these."""
+        copied = Impressions()
+        with self._lock:
+            copied._counts, copied._owed = self._counts.copy(), self._owed
+        return copied
+
     def of(self, catalog: Catalog) -> np.ndarray:
         """Return int64[..]: how often each of the catalog's new items was shown."""
         with self._lock:

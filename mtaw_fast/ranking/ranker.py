@@ -137,6 +137,26 @@ class Ranker:
             self._popular(sessions),
         ))  # fmt: skip
 
+    def trace(
+        self, clicks: np.ndarray, options: Options, applied: AppliedRules | None = None
+    ) -> tuple[np.ndarray, np.ndarray, Any, dict[str, Any]]:
+        """Rank for a session of known clicks int32[m], m >= 1, and return also what the ranking went through.
+
+        Returns a row without padding, and the arrays of `engine.trace`.
+        """
+        conditions = options.conditions
+        ids, scores, effects, arrays = self.engine.trace(
+            np.ascontiguousarray(clicks), options.k, conditions.excluded, conditions.bits, conditions.exclude_seen,
+            conditions.at or 0, conditions.context, options.types, self._stages(conditions, applied),
+            self._rules(applied),
+        )  # fmt: skip
+        return ids, scores, effects, arrays
+
+    @property
+    def is_approximate(self) -> bool:
+        """Whether the index may miss items."""
+        return self._approximate > 0
+
     def popular(self, k: int, conditions: Conditions, applied: AppliedRules | None = None) -> Row:
         """Rank the most clicked items, or with trends those that rise now.
 

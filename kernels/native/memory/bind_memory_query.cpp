@@ -41,6 +41,18 @@ class RankerObject {
     RankerObject(const py::dict& arrays, std::int64_t n_types) : ranker_(weights_of(arrays, n_types)) {}
     const RankerNet& ranker() const { return ranker_; }
 
+    // The scores float32[n] of candidates by their features float32[n, F].
+    py::array_t<float> scores(const py::array& features) const {
+        const float* const rows = matrix<float>(features, "features", "float32");
+        if (features.shape(1) != ranker_.n_features()) {
+            throw py::value_error("the ranker reads " + std::to_string(ranker_.n_features()) + " features, not " +
+                                  std::to_string(features.shape(1)));
+        }
+        py::array_t<float> scores(features.shape(0));
+        ranker_.score_rows(rows, features.shape(0), memory_kernels(active_isa()), scores.mutable_data());
+        return scores;
+    }
+
    private:
     static RankerWeights weights_of(const py::dict& arrays, std::int64_t n_types) {
         const std::int64_t f = rows_of(arrays, "mean"), n1 = rows_of(arrays, "b1"), n2 = rows_of(arrays, "b2");
@@ -341,7 +353,8 @@ void bind_memory_query(py::module_& module) {
         },
         py::arg("trends") = false);
     py::class_<RankerObject>(module, "MemoryRanker")
-        .def(py::init<const py::dict&, std::int64_t>(), py::arg("arrays"), py::arg("n_types") = 0);
+        .def(py::init<const py::dict&, std::int64_t>(), py::arg("arrays"), py::arg("n_types") = 0)
+        .def("scores", &RankerObject::scores, py::arg("features"));
     py::class_<MemoryObject>(module, "SessionMemory", "See mtaw_fast.kernels.native.memory_query.")
         .def(py::init<const py::dict&, double, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
                       const std::optional<std::string>&, const py::object&, std::int64_t, std::int64_t, std::int64_t>(),

@@ -8,6 +8,7 @@
 // thread, or earlier queries.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "memory/merged_tables.hpp"
 #include "memory/own_items.hpp"
 #include "memory/pool.hpp"
+#include "memory/query_trace.hpp"
 #include "memory/ranker_net.hpp"
 #include "memory/tables.hpp"
 #include "score/score.hpp"
@@ -76,6 +78,7 @@ struct MemoryRequest {
     const ItemContent* content = nullptr;
     std::int64_t n_types = 0;             // that the ranker reads, at most kMaxTypes
     const std::uint8_t* types = nullptr;  // uint8[n_clicks], a code from n_types on where unknown; null: all are
+    QueryTrace* trace = nullptr;          // filled by `rank`
 };
 
 // Upper bounds of what a query needs.
@@ -208,6 +211,13 @@ class SessionMemory {
     void set_query_facts(const MemoryRequest& request, MemoryScratch& scratch) const;
     void compute_pre_scores(const MemoryRequest& request, MemoryScratch& scratch) const;
     void choose_candidates(const MemoryRequest& request, MemoryScratch& scratch) const;
+    // What `trace` holds: the pool once the candidates are chosen, and the features of a tile of ranked ones.
+    void trace_pool(QueryTrace& trace, const MemoryScratch& scratch) const;
+    static void trace_tile(std::int64_t begin, std::int64_t count, std::int64_t depth, const float* columns,
+                           const RankerNet& ranker, QueryTrace& trace, const MemoryScratch& scratch);
+    [[nodiscard]] float quick_per_dense() const {
+        return 1.0F / static_cast<float>(std::max<std::int64_t>(settings_.dense, 1));
+    }
     // Keeps own items, the best settings_.ranked other candidates by quick score, ties by the lower id, and those that
     // are always ranked.
     void prune_candidates(const MemoryRequest& request, std::int64_t k, MemoryScratch& scratch) const;

@@ -95,7 +95,7 @@ void SessionMemory::prune_candidates(const MemoryRequest& request, std::int64_t 
     while (n_own < count && slots[static_cast<std::size_t>(n_own)] < scratch.own_.count) ++n_own;
     const std::int64_t n_others = count - n_own;
     if (n_others <= settings_.ranked) return;
-    const float per_dense = 1.0F / static_cast<float>(std::max<std::int64_t>(settings_.dense, 1));
+    const float per_dense = quick_per_dense();
     std::int32_t* const keys = scratch.score_keys_.get();
     for (std::int64_t i = 0; i < n_others; ++i) {
         const float score = quick_score(signals_of(pool, slots[static_cast<std::size_t>(n_own + i)]), per_dense);

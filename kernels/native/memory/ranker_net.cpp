@@ -98,6 +98,7 @@ RankerNet::RankerNet(const RankerWeights& weights)
     for (std::int64_t k = 0; k < weights.n_features; ++k) {
         const double mean = weights.mean[k], scale = weights.scale[k];
         const std::int64_t index = index_of(k);
+        places_.push_back(index);
         if (is_bounded(k, n_untyped) && scale > 0) {
             const double max_offset = kMaxDeviations / scale;
             const auto lowest = static_cast<float>(mean - max_offset), highest = static_cast<float>(mean + max_offset);
@@ -147,6 +148,31 @@ void RankerNet::start(const float* query_features, const MemoryKernels& kernels,
     }
     for (std::int64_t k = 0; k < n_query_; ++k) {
         kernels.add_scaled(start, query_ + k * start_width_, features[k], start_width_);
+    }
+}
+
+void RankerNet::read_row(const float* query_features, const float* columns, std::int64_t depth, float* row) const {
+    for (const std::int64_t place : places_) {
+        const std::int64_t column = place - n_query_;
+        *row++ = column < 0 ? query_features[place] : column < depth ? columns[column * kTile] : 0.0F;
+    }
+}
+
+void RankerNet::score_rows(const float* rows, std::int64_t count, const MemoryKernels& kernels, float* scores) const {
+    RankerScratch scratch;
+    AlignedFloats query(n_query_ + kPadding), columns(n_columns_ * kTile);
+    float tile_scores[kTile];
+    for (std::int64_t r = 0; r < count; ++r) {
+        std::fill(columns.data(), columns.data() + columns.size(), 0.0F);
+        for (std::int64_t k = 0; k < n_features(); ++k) {
+            const std::int64_t place = places_[static_cast<std::size_t>(k)];
+            (place < n_query_ ? query.data()[place] : columns.data()[(place - n_query_) * kTile]) =
+                rows[r * n_features() + k];
+        }
+        start(query.data(), kernels, scratch);
+        const float* ahead[1] = {nullptr};
+        score(columns.data(), n_columns_, 1, {ahead, 0, 0}, kernels, scratch, tile_scores);
+        scores[r] = tile_scores[0];
     }
 }
 

@@ -60,6 +60,13 @@ class RankerNet {
     void score(float* columns, std::int64_t depth, std::int64_t count, const RowsAhead& ahead,
                const MemoryKernels& kernels, RankerScratch& scratch, float* scores) const;
 
+    // A candidate's features as one row, in the order of RankerWeights.
+    std::int64_t n_features() const { return static_cast<std::int64_t>(places_.size()); }
+    // Writes the row of the candidate whose values begin the columns: those behind `depth` are 0.
+    void read_row(const float* query_features, const float* columns, std::int64_t depth, float* row) const;
+    // The scores float32[count] of such rows, as `start` and `score` give them.
+    void score_rows(const float* rows, std::int64_t count, const MemoryKernels& kernels, float* scores) const;
+
    private:
     // The bounds of a feature, and its index: among the features of the query, or among the columns.
     struct Bound {
@@ -71,6 +78,7 @@ class RankerNet {
     std::int64_t n_query_, n_columns_, n_side_, n_types_;
     std::int64_t start_width_;  // n1_ + 1, rounded up to whole vectors
     std::vector<Bound> query_bounds_, column_bounds_;
+    std::vector<std::int64_t> places_;  // by feature: among the query's, or behind those among the columns
     AlignedFloats packed_;
     const float* start_;    // [start_width_]
     const float* query_;    // [n_query_, start_width_]

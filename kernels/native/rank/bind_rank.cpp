@@ -270,6 +270,39 @@ class EngineObject {
         return answer_tuple(answer, clicks, lookup, repeats);
     }
 
+    // As `recommend`, for internal ids: (ids, scores, effects or None), and what the ranking went through.
+    py::tuple trace(const py::array& session, std::int64_t k, const MaybeArray& excluded, const MaybeArray& allowed,
+                    bool exclude_seen, std::int64_t now, const MaybeArray& context, const MaybeArray& types,
+                    const py::object& other, const py::object& rules) const {
+        Conditions conditions = checked_conditions(k, excluded, allowed, exclude_seen, {now, context});
+        const PythonStages stages(other, engine_.d());
+        conditions.other = stages.stages();
+        const RuledCall call = ruled_call_of(rules, engine_.n_items());
+        const Clicks clicks = known_clicks(session, types);
+        if (clicks.known.empty()) throw py::value_error("a session to trace has no clicks");
+        std::int64_t offsets[2];
+        const PackedSessions packed = pack_session(clicks, offsets);
+        RankingTrace trace;
+        conditions.trace = &trace;
+        Arranged result;
+        {
+            const Unlocked unlocked;
+            if (call.rules != nullptr) {
+                Stages times;
+                result = std::move(rank_sessions(call, nullptr, packed, k, conditions, times).front());
+            } else {
+                const ThreadScratch scratch;
+                result.ids.resize(static_cast<std::size_t>(k));
+                result.scores.resize(result.ids.size());
+                engine_.rank(packed, k, conditions, result.ids.data(), result.scores.data(), *scratch);
+                result.ids = trace.ids;
+                result.scores = trace.scores;
+            }
+        }
+        const py::object effects = call.rules == nullptr ? py::object(py::none()) : py::object(effects_of(result));
+        return py::make_tuple(array_of(result.ids), array_of(result.scores), effects, traced(trace));
+    }
+
     py::tuple rank(const py::array& items, const py::array& offsets, std::int64_t k, const MaybeArray& excluded,
                    const MaybeArray& allowed, bool exclude_seen, std::int64_t now, const MaybeArray& context,
                    const MaybeArray& times, const MaybeArray& contexts, const MaybeArray& types,
@@ -563,6 +596,27 @@ class EngineObject {
                               times_of(answer.stages, lookup), py::none());
     }
 
+    static py::dict traced(const RankingTrace& trace) {
+        const QueryTrace& memory = trace.memory;
+        py::dict fields;
+        fields["n_own"] = memory.n_own;
+        fields["items"] = array_of(memory.items);
+        fields["reached"] = array_of(memory.reached);
+        fields["together"] = array_of(memory.together);
+        fields["second"] = array_of(memory.second);
+        fields["trending"] = array_of(memory.trending);
+        fields["dense_rank"] = array_of(memory.dense_rank);
+        fields["quick"] = array_of(memory.quick);
+        fields["is_allowed"] = array_of(memory.is_allowed).attr("view")("bool");
+        fields["is_candidate"] = array_of(memory.is_candidate).attr("view")("bool");
+        fields["ranked"] = array_of(memory.ranked);
+        fields["scores"] = array_of(memory.scores);
+        fields["features"] = array_of(memory.features);
+        fields["list"] = py::make_tuple(array_of(trace.ids), array_of(trace.scores));
+        fields["dense"] = py::make_tuple(array_of(trace.dense), array_of(trace.logits));
+        return fields;
+    }
+
     static py::array_t<bool> repeated_of(const std::int32_t* ids, py::ssize_t count,
                                          const std::vector<std::int32_t>& clicks) {
         std::vector<std::int32_t> seen(clicks);
@@ -599,6 +653,10 @@ void bind_rank(py::module_& module) {
              py::arg("now") = 0, py::arg("context") = py::none(), py::arg("times") = py::none(),
              py::arg("contexts") = py::none(), py::arg("types") = py::none(), py::arg("always_ranked") = py::none(),
              py::arg("other") = py::none(), py::arg("popular") = py::none())
+        .def("trace", &EngineObject::trace, py::arg("session"), py::arg("k"), py::arg("excluded") = py::none(),
+             py::arg("allowed") = py::none(), py::arg("exclude_seen") = false, py::arg("now") = 0,
+             py::arg("context") = py::none(), py::arg("types") = py::none(), py::arg("other") = py::none(),
+             py::arg("rules") = py::none())
         .def("popular", &EngineObject::popular, py::arg("k"), py::arg("popular"), py::arg("excluded") = py::none(),
              py::arg("allowed") = py::none(), py::arg("now") = 0, py::arg("rules") = py::none())
         .def("similar", &EngineObject::similar, py::arg("item"), py::arg("k"), py::arg("by_sessions") = false,

@@ -51,6 +51,13 @@ void check_features(const MemoryParts& parts) {
     }
 }
 
+// A list that ends at the first -1.
+void keep_list(const std::int32_t* ids, const float* scores, std::int64_t length, std::vector<std::int32_t>& kept_ids,
+               std::vector<float>& kept_scores) {
+    kept_ids.assign(ids, std::find(ids, ids + length, -1));
+    kept_scores.assign(scores, scores + kept_ids.size());
+}
+
 }  // namespace
 
 Engine::Engine(const Encoder* encoder, const Segments& segments, double scale, const MemoryParts& memory)
@@ -134,6 +141,7 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
     };
     if (!has_memory()) {
         search(ids, scores);
+        if (conditions.trace != nullptr) keep_list(ids, scores, k, conditions.trace->ids, conditions.trace->scores);
         stages.retrieve_ns = nanoseconds(Clock::now() - start);
         return;
     }
@@ -146,6 +154,10 @@ void Engine::retrieve(const PackedSessions& sessions, std::int64_t k, const Cond
     const Clock::time_point search_end = Clock::now();
     stages.retrieve_ns = nanoseconds(search_end - start);
     rank_with_memory(sessions, k, width, conditions, request, ids, scores, scratch);
+    if (RankingTrace* const trace = conditions.trace) {
+        keep_list(ids, scores, k, trace->ids, trace->scores);
+        keep_list(scratch.dense.data(), scratch.logits.data(), width, trace->dense, trace->logits);
+    }
     stages.memory_ns = nanoseconds(Clock::now() - search_end);
 }
 
@@ -169,6 +181,7 @@ void Engine::rank_with_memory(const PackedSessions& sessions, std::int64_t k, st
         }
         request.n_types = memory_.ranker->n_types();
         if (sessions.types != nullptr) request.types = sessions.types + begin;
+        if (conditions.trace != nullptr) request.trace = &conditions.trace->memory;
         if (memory_.trends != nullptr) add_moment(sessions, b, conditions, request);
         memory_.memory->rank(request, &vectors, *memory_.ranker, k, ids + b * k, scores + b * k, scratch.memory);
     }

@@ -25,6 +25,13 @@ struct OtherStages {
     std::function<void(const ScanRequest& request, std::int32_t* ids, float* scores)> search;
 };
 
+// What one session's ranking went through, for explanations. With a memory also the query's dense list.
+struct RankingTrace {
+    QueryTrace memory;
+    std::vector<std::int32_t> ids, dense;
+    std::vector<float> scores, logits;
+};
+
 // Which items may be found, all conditions together, and the moment of the request.
 struct Conditions {
     const std::uint8_t* allowed = nullptr;   // bit i % 8 of byte i / 8, ceil(N / 8) bytes; null = all
@@ -35,6 +42,7 @@ struct Conditions {
     const std::uint16_t* context = nullptr;       // as MemoryRequest, of sessions without context
     const std::uint8_t* always_ranked = nullptr;  // as MemoryRequest
     const OtherStages* other = nullptr;
+    RankingTrace* trace = nullptr;  // of a single session
 };
 
 // B sessions of internal ids, packed: session b is clicks[offsets[b] .. offsets[b + 1]), at least one click each.

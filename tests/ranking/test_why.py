@@ -1,0 +1,193 @@
+"""Explanations: each gate stands alone between an item and the next gate or the list, and parts add up to scores."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtaw_fast.items import ItemFrame
+from mtaw_fast.memory import RankerNet
+from mtaw_fast.ranking.options import options_of
+from mtaw_fast.ranking.why import Explanation
+from mtaw_fast.ranking.why.worth import groups_of
+from mtaw_fast.recommender import Recommender
+from tests.rules.test_ruled_rankings import Shop
+from tests.support.rules.random_rules import as_text
+
+CASES = 25
+
+
+def check_parts(explanation: Explanation) -> None:
+    """The parts add up to the score, which is a float32."""
+    if explanation.parts:
+        assert explanation.score == float(np.float32(math.fsum(part.worth for part in explanation.parts)))
+
+
+def undone(
+    explanation: Explanation, rules: dict[str, Any], options: dict[str, Any], k: int, n_items: int
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Return the call without the gate that stopped an item."""
+    gate, item = explanation.gate, explanation.item
+    assert gate is not None
+    rules, options = dict(rules), dict(options)
+    if gate.kind == "excluded":
+        options["exclude"] = [other for other in options["exclude"] if other != item]
+    elif gate.kind == "not allowed":
+        options["allow"] = [*options["allow"], item]
+    elif gate.kind == "seen":
+        options["exclude_seen"] = False
+    elif gate.kind == "rule filter":
+        failed = gate.text.removeprefix("it does not meet the rule '").split("' (")[0].removesuffix("'")
+        assert any(failed in condition for condition in rules["filter"])
+        rules["filter"] = [condition for condition in rules["filter"] if failed not in condition]
+    elif gate.kind in ("limit", "diversify"):
+        del rules[gate.kind]
+    elif gate.kind == "pinned over":
+        del rules["pin"]
+    else:
+        assert gate.kind in ("ranked", "not ranked", "no candidate")
+        k = gate.position or n_items
+    return rules, options, k
+
+
+@pytest.mark.parametrize("kind", ["text-ids", "int-ids", "memory", "times", "few ranked"])
+@pytest.mark.parametrize("index", ["native", "numpy"])
+def test_gates_stand_alone_and_parts_add_up(tmp_path: Path, kind: str, index: str) -> None:
+    shop = Shop(tmp_path / "bundle", kind, "native", index, seed=len(kind + index))
+    kinds = set()
+    for case in range(CASES):
+        if case % 10 == 9:
+            shop.change()
+        session, options, rules, k = shop.request()
+        k = min(k, 20)
+        written = as_text(rules)
+        if isinstance(written.get("filter"), str):
+            written["filter"] = [written["filter"]]
+        out = shop.rec.recommend(session, k, rules=written, **options)
+        why = shop.rec.why(session, [*out.items, *list(shop.rows)[case % 7 :: 7]], k, rules=written, **options)
+        assert why.answer == out
+        for place, explanation in enumerate(why.items[: len(out)], 1):
+            assert explanation.position == place
+            assert explanation.gate is None
+            if "neighbor's score" not in explanation.sentence:
+                assert explanation.score == float(out.scores[place - 1])
+            check_parts(explanation)
+        for explanation in why.items[len(out) :]:
+            check_parts(explanation)
+            if explanation.gate is None:
+                assert explanation.item in out.items
+                continue
+            kinds.add(explanation.gate.kind)
+            assert explanation.item not in out.items
+            if explanation.gate.kind == "removed":
+                continue
+            fewer, others, depth = undone(explanation, written, options, k, shop.rec.n_items)
+            after = shop.rec.why(session, [explanation.item], depth, rules=fewer, **others)
+            then = after.items[0]
+            assert then.gate is None or (then.gate.kind, then.gate.text) != (
+                explanation.gate.kind,
+                explanation.gate.text,
+            ), (explanation, written, session, options, k)
+            assert then.gate is None or then.gate.kind != explanation.gate.kind or then.gate.kind == "rule filter"
+            assert (then.position is not None) == (then.item in after.answer.items)
+    assert {"rule filter", "limit", "ranked"} <= kinds or kind == "few ranked", kinds
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """Few candidates of many are ranked."""
+    return Shop(tmp_path / "bundle", "few ranked", "native", "native", seed=1)
+
+
+def gate_of(rec: Recommender, session: list[Any], item: Any, k: int = 5, **options: Any) -> str:
+    explanation = rec.why(session, [item], k, **options).items[0]
+    assert (explanation.gate is None) == (explanation.position is not None)
+    return "" if explanation.gate is None else explanation.gate.kind
+
+
+def test_names_what_withholds_an_item(shop: Shop) -> None:
+    rec, at = shop.rec, shop.always
+    session = list(shop.rows)[:2]
+    best = rec.recommend(session, 1, **at).items[0]
+    assert gate_of(rec, session, best, **at) == ""
+    assert gate_of(rec, session, best, **at, exclude=iter([best])) == "excluded"
+    assert gate_of(rec, session, best, **at, allow=iter(session)) == "not allowed"
+    assert gate_of(rec, session, best, **at, filter=rec.filter(exclude=[best])) == "filter"
+    assert gate_of(rec, [best], best, **at, exclude_seen=True) == "seen"
+    assert gate_of(rec, session, "nobody's", **at) == "unknown"
+    rec.hide([best])
+    assert gate_of(rec, session, best, **at) == "hidden"
+    rec.show([best])
+    frame = ItemFrame.of([{"id": best, "in stock": False}], kinds={"in stock": "boolean"})
+    rec.set_items(frame, availability="in stock")
+    assert gate_of(rec, session, best, **at) == "not available"
+    rec.remove_items([best])
+    assert gate_of(rec, session, best, **at) == "removed"
+
+
+def test_a_candidate_without_the_rankers_score_gets_it_by_a_boost(shop: Shop) -> None:
+    rec, at = shop.rec, shop.always
+    session = list(shop.rows)[:1]
+    why = rec.why(session, list(rec.ids), 1, **at)
+    unranked = [explanation for explanation in why.items if explanation.gate and explanation.gate.kind == "not ranked"]
+    assert unranked
+    for explanation in unranked[:5]:
+        gate = explanation.gate
+        assert gate is not None
+        assert gate.score is not None
+        assert gate.needed is not None
+        assert gate.score <= gate.needed
+        assert any(source.brought for source in explanation.sources)
+        rec.set_items([{"id": explanation.item, "chosen": True}])
+        boosted = {"boost": {"when": "chosen", "by": 1e-6}}
+        after = rec.why(session, [explanation.item], 1, rules=boosted, **at).items[0]
+        assert after.rank is not None
+        assert after.gate is None or after.gate.kind == "ranked"
+        rec.set_items([{"id": explanation.item, "chosen": False}])
+
+
+def test_exploration_is_named_and_not_counted(shop: Shop) -> None:
+    rec, at = shop.rec, shop.always
+    rec.add_items([f"late-{n}" for n in range(8)], vectors=shop.rng.normal(size=(8, shop.d)))
+    session = list(shop.rows)[:2]
+    plain = rec.recommend(session, 8, **at).items
+    why = rec.why(session, plain, 8, explore=0.5, explore_below=3, **at)
+    kinds = [explanation.gate.kind if explanation.gate else "" for explanation in why.items]
+    assert "explored over" in kinds
+    for _ in range(5):
+        assert rec.why(session, plain, 8, explore=0.5, explore_below=3, **at).answer == why.answer
+    out = rec.recommend(session, 8, explore=0.5, explore_below=3, **at)
+    assert out == why.answer
+    assert out.explored is not None
+    for explanation in rec.why(session, out.items, 8, explore=0.5, explore_below=9, **at).items:
+        check_parts(explanation)
+
+
+def test_worths_are_the_rankers_scores_without_each_group(shop: Shop) -> None:
+    rec, at = shop.rec, shop.always
+    session = list(shop.rows)[:3]
+    net, pipeline = rec.bundle.model.ranker_net, rec._pipeline
+    assert isinstance(net, RankerNet)
+    assert pipeline.ranker.ranker_net is not None
+    catalog = pipeline.catalog
+    options = options_of(catalog, rec.n_items, **at)
+    _, _, _, arrays = pipeline.ranker.trace(catalog.ids.lookup(session), options)
+    features = arrays["features"].reshape(len(arrays["ranked"]), -1)
+    assert (pipeline.ranker.ranker_net.scores(features) == arrays["scores"]).all()
+    groups = groups_of(net.features)
+    assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(len(net.features)))
+    best = catalog.ids.external(arrays["ranked"][np.argmax(arrays["scores"])][None])[0]
+    explanation = rec.why(session, [best], **at).items[0]
+    worths = {part.name: part.worth for part in explanation.parts}
+    row = features[int(np.argmax(arrays["scores"]))].astype(np.float64)
+    for name, columns in groups.items():
+        without = row.copy()
+        without[columns] = net.mean[columns]
+        score, rest = net.scores(row).item(), net.scores(without).item()
+        assert worths[name] == pytest.approx(score - rest, rel=1e-3, abs=1e-4 * (abs(score) + abs(rest)) + 1e-4)
+    with pytest.raises(ValueError, match="features, not 2"):
+        pipeline.ranker.ranker_net.scores(np.zeros((1, 2), np.float32))
