@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -54,8 +55,7 @@ from mtaw_fast.ranking.options import (
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import Index, IndexName
 from mtaw_fast.ranking.served_pipeline import ServedPipeline, load_parts, parts_of
-from mtaw_fast.ranking.why import Why, explain
-from mtaw_fast.ranking.why.exclusions import Asked
+from mtaw_fast.ranking.why import Asked, WhatIf, Why, explain, moved_items, what_if
 from mtaw_fast.rules import broken_placements
 
 _NOTHING = np.empty(0, dtype=np.int32)
@@ -621,6 +621,47 @@ class Recommender:
             checked_options = with_types(checked_options, pipeline.catalog, checked_types("types", types, len(clicks)))
         asked = Asked(options.get("exclude", ()), options.get("allow"), options.get("filter"))
         return explain(pipeline, clicks, asked_items, checked_options, asked, log_position)
+
+    def what_if(
+        self,
+        session: Iterable[Any],
+        k: int = 20,
+        *,
+        change: Mapping[str, Any] | None = None,
+        other: Recommender | None = None,
+        types: Iterable[str | None] | None = None,
+        **options: Unpack[OptionKeywords],
+    ) -> WhatIf:
+        """Compare the answer of `recommend` with that of the same call after a change: docs/why.md.
+
+        Parameters
+        ----------
+        session, k, types, options
+            As in `recommend`.
+        change : mapping, optional
+            Other values of `session`, `k`, `types` or an option, such as {"rules": {..}} or {"at": ..}; or `without`: a
+            list of ids whose clicks are left out of the session.
+        other : Recommender, optional
+            Another bundle, which answers the changed call.
+
+        Returns both answers and what moved, with explanations of the items that came or left. Both calls are for the
+        same moment. Raises what `recommend` does.
+        """
+        clicks = listed("session", session)
+        call: dict[str, Any] = {"k": k, "types": None if types is None else list(types), **options}
+        if call.get("at") is None:
+            call["at"] = time.time_ns() // 1_000_000
+        before = self.recommend(clicks, **call)
+        changes = dict(change or {})
+        kept = listed("session", changes.pop("session", clicks))
+        without = listed("without", changes.pop("without", ()))
+        stays = [click not in without for click in kept]
+        if "types" not in changes and call["types"] is not None and not all(stays) and len(stays) == len(call["types"]):
+            changes["types"] = list(itertools.compress(call["types"], stays))
+        changed, ranks = {**call, **changes}, self if other is None else other
+        clicks = list(itertools.compress(kept, stays))
+        after = ranks.why(clicks, [], **changed).answer
+        return what_if(before, ranks.why(clicks, moved_items(before, after), **changed))
 
     def recommend_batch(
         self,

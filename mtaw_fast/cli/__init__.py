@@ -28,6 +28,7 @@ from mtaw_fast.cli import (
     serve,
     train,
     tune,
+    why,
 )
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.system.launch import follows
@@ -35,7 +36,7 @@ from mtaw_fast.system.launch import follows
 _INTERRUPTED = 130
 _ADD_COMMANDS = (
     prepare.add_to, train.add_to, tune.add_to, click_logs.add_update, quality.add_evaluate, quality.add_compare,
-    quality.add_report, click_logs.add_replay, export.add_to, recommend.add_to, score.add_to, serve.add_to,
+    quality.add_report, click_logs.add_replay, export.add_to, recommend.add_to, why.add_to, score.add_to, serve.add_to,
     experiment.add_to, items.add_to, placements.add_to, compact.add_to, bundles.add_to, info.add_to, config.add_to,
 )  # fmt: skip
 

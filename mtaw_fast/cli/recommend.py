@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         exclude=exclude,
         exclude_seen=arguments.exclude_seen,
         at=moment_of("--at", arguments.at),
-        context=_context_of(arguments.context),
+        context=context_of(arguments.context),
         types=None if arguments.types is None else [kind or None for kind in arguments.types.split(",")],
         reasons=arguments.reasons,
         rules=rules,
@@ -114,7 +114,7 @@ def _as_json(reason: Reason) -> dict[str, Any]:
     return fields if reason.rule is None else {**fields, "rule": reason.rule}
 
 
-def _context_of(pairs: list[str]) -> dict[str, str] | None:
+def context_of(pairs: list[str]) -> dict[str, str] | None:
     """Return the values by column. Raises UsageError on one that is not COLUMN=VALUE."""
     for pair in pairs:
         if "=" not in pair:

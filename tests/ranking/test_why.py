@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemFrame
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.ranking.options import options_of
@@ -16,6 +17,7 @@ from mtaw_fast.ranking.why import Explanation
 from mtaw_fast.ranking.why.worth import groups_of
 from mtaw_fast.recommender import Recommender
 from tests.rules.test_ruled_rankings import Shop
+from tests.support.ranking.timed_model import HOUR
 from tests.support.rules.random_rules import as_text
 
 CASES = 25
@@ -191,3 +193,34 @@ def test_worths_are_the_rankers_scores_without_each_group(shop: Shop) -> None:
         assert worths[name] == pytest.approx(score - rest, rel=1e-3, abs=1e-4 * (abs(score) + abs(rest)) + 1e-4)
     with pytest.raises(ValueError, match="features, not 2"):
         pipeline.ranker.ranker_net.scores(np.zeros((1, 2), np.float32))
+
+
+def test_compares_a_call_with_a_changed_one(shop: Shop) -> None:
+    rec, at = shop.rec, shop.always
+    session = list(shop.rows)[:3]
+    best = rec.recommend(session, 8, **at).items
+    changes: list[dict[str, Any]] = [
+        {"without": session[2:]}, {"rules": {"pin": {best[5]: 1}}}, {"exclude": best[:2]}, {"k": 5},
+        {"at": at["at"] - HOUR},
+    ]  # fmt: skip
+    for change in changes:
+        compared = rec.what_if(session, 8, change=change, **at)
+        call = {"k": 8, **at, **change}
+        without = call.pop("without", ())
+        kept = [item for item in session if item not in without]
+        assert compared.before == rec.recommend(session, 8, **at)
+        assert compared.after == rec.recommend(kept, **call)
+        assert [move.item for move in compared.moves if move.after] == compared.after.items
+        assert {move.item for move in compared.moves if move.before} == set(compared.before.items)
+        for move in compared.moves:
+            moved = move.before is None or move.after is None
+            assert (move.why is not None) == moved
+            if move.why is not None:
+                assert (move.why.gate is None) == (move.after is not None)
+        assert ("(came)" in str(compared)) == any(move.before is None for move in compared.moves)
+    assert "Nothing moves" in str(rec.what_if(session, 8, **at))
+    assert rec.what_if([*session, "nobody's"], types=[None] * 4, change={"without": ["nobody's"]}, **at).moves
+    other = rec.what_if(session, 8, other=Recommender.load(rec.bundle.folder), **at)
+    assert other.after == Recommender.load(rec.bundle.folder).recommend(session, 8, **at)
+    with pytest.raises(UsageError, match="no option 'rule'"):
+        rec.what_if(session, change={"rule": {}})

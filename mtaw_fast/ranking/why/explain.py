@@ -95,7 +95,7 @@ class _Call:
             gate = self._gate(internal_id)
             text = f"{item} is not in the list: {gate.text}."
         else:
-            because = self._because(internal_id, position, sources, rank)
+            because = self._because(internal_id, position, sources, rank) + _most_worth(parts)
             text = f"{item} is {nth(position)} of {len(self.answer)}: {because}."
         return Explanation(item, text, position, gate, sources, rank, n_ranked, score, parts)
 
@@ -152,7 +152,7 @@ class _Call:
         if "encoder" in kinds:
             words.append("the encoder finds it close to the session")
         if "trends" in kinds:
-            words.append("it is clicked much now")
+            words.append("it is clicked lately")
         if rank is not None and self.trace is not None:
             words.append(f"{nth(rank)} of {self.trace.n_ranked} ranked candidates")
         elif not kinds:
@@ -210,14 +210,22 @@ class _Call:
             quick, cutoff = trace.quick(item)
             text = f"it is a candidate, but its quick score {quick:.4f} is below {cutoff:.4f}, the least that is ranked"
             return Gate("not ranked", text, position, quick, cutoff)
-        best = "; ".join(source.text for source in trace.sources(item))
-        return Gate("no candidate", f"it is no candidate ({best})", position, score, needed)
+        near = [source for source in trace.sources(item) if source.rank is not None]
+        best = min(near, key=lambda source: (source.rank or 0) / max(source.most, 1), default=None)
+        text = f"it is no candidate; nearest to it is {best.text}" if best else "it is no candidate of any list"
+        return Gate("no candidate", text, position, score, needed)
 
     def _final_place(self, item: int) -> int:
         """Return an item's place in the last stage that still has it, from 1."""
         places = [row.place(item) for _, row in self.stages]
         known = [place for place in places if place is not None]
         return known[-1] + 1
+
+
+def _most_worth(parts: Sequence[Part]) -> str:
+    """Return the group that was worth most, in words; nothing if none raised the score."""
+    best = max((part for part in parts if part.kind == "group"), key=lambda part: part.worth, default=None)
+    return "" if best is None or best.worth <= 0 else f"; worth most: {best.name} ({best.worth:+.2f})"
 
 
 def _listed(items: Sequence[Any]) -> str:

@@ -63,7 +63,7 @@ class Trace:
             sources.append(Source("session", slot + 1, settings.own, f"in the session: {_nth(slot + 1)} latest item"))
         else:
             rank = None if slot is None else self._rank_together(slot)
-            text = _ranked_text("items clicked together with the session's", rank, settings.others)
+            text = _ranked_text("what is clicked together with the session's items", rank, settings.others)
             sources.append(Source("together", rank, settings.others, text))
         if settings.dense:
             text = _ranked_text("the encoder's list", dense_rank, settings.dense)
@@ -72,7 +72,7 @@ class Trace:
             rising = slot is not None and self._arrays["trending"][slot] > 0
             rank = self._rank_by("trending", slot) if rising and slot is not None else None
             count = int(np.count_nonzero(self._arrays["trending"] > 0))
-            sources.append(Source("trends", rank, count, _ranked_text("what is clicked now", rank, count)))
+            sources.append(Source("trends", rank, count, _ranked_text("what is clicked lately", rank, count)))
         return sources
 
     def _rank_together(self, slot: int) -> int | None:
