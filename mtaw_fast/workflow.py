@@ -16,17 +16,25 @@ from mtaw_fast.assessment import evaluate as evaluate
 from mtaw_fast.assessment.inputs import dataset_of, warn
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
+from mtaw_fast.bundle.format import TRAINED, trained_at
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.item_ids import ItemIds
+from mtaw_fast.data.readers import bot_rule, read_stream
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.items import ItemsReport, ItemTable
+from mtaw_fast.model.model import Model
+from mtaw_fast.online.batch_update import LogFile, UpdateSummary, apply_log, log_limits
+from mtaw_fast.online.compaction.compactor import REPEATS
+from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.system.cpus import usable_cpus
 
 Folder = str | os.PathLike[str]
 Progress = Callable[[str, int, int], object]
 LogFormat = Literal["clicks", "npz", "pickle", "retailrocket", "tmall"]
 _STEPS = 2  # of prepare
+_UPDATE_KEEPS = ("grown_from", "position", REPEATS)  # manifest keys that an update keeps
 
 
 def prepare(
@@ -245,6 +253,124 @@ def train(
         planned=planned,
     )
     return trained.save(bundle, data, overwrite)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Updated:
+    """The result of `update`: the new bundle, what it learned, and of the refit a record an epoch, and its seconds."""
+
+    bundle: Bundle
+    summary: UpdateSummary
+    history: list[dict[str, Any]]
+    refit_seconds: float
+
+
+def update(
+    bundle: Bundle | Folder,
+    log: Any,
+    *,
+    out: Folder | None = None,
+    refit: Literal["ranker", "all"] | None = None,
+    device: str = "cpu",
+    limits: LearningLimits | None = None,
+    reporter: Any = None,
+) -> Updated:
+    """Add the sessions, items and counts of a log to a bundle. Clicks that it learned before are not learned twice.
+
+    Parameters
+    ----------
+    bundle : Bundle or path
+        What to add to.
+    log : path, URL or frame
+        As `source` of `prepare`; read as the bundle's data set was.
+    out : path, optional
+        The folder to write, which may hold a bundle; by default the bundle's own.
+    refit : {'ranker', 'all'}, optional
+        Also train the ranker, or ranker and encoder, on the new sessions.
+    device : str, default 'cpu'
+        Of refit='all'.
+    limits : LearningLimits, optional
+        Bounds on bots and new items.
+    reporter : training.progress.Reporter, optional
+        Receives every epoch of a refit.
+
+    Returns
+    -------
+    Updated
+
+    Raises
+    ------
+    UsageError
+        If the bundle does not learn, or there is no new session to refit with.
+    DataError
+        If the log cannot be read.
+    """
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    if refit:
+        require("torch", "train")
+        from mtaw_fast.training.refit import refuse_weights
+        from mtaw_fast.training.run import device_of
+
+        refuse_weights(bundle.config)  # before the log is read
+        if refit == "all":
+            device_of(device)
+    limits = log_limits(limits)
+    read = log_of(bundle, log, limits)
+    model, summary = apply_log(read, limits, threads=usable_cpus())
+    began, history = time.perf_counter(), list[dict[str, Any]]()
+    folder = bundle.folder if out is None else Path(out)
+    if refit:
+        model, history = _refitted(bundle, model, summary, refit, device, folder, reporter)
+    refit_seconds = time.perf_counter() - began if refit else 0.0
+    about = {name: bundle.manifest[name] for name in _UPDATE_KEEPS if name in bundle.manifest}
+    if not refit and (trained := trained_at(bundle.manifest)):
+        about[TRAINED] = trained
+    updated = Bundle.save(
+        folder, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about,
+        instead_of=bundle if out is None else None,
+    )  # fmt: skip
+    return Updated(updated, summary, history, refit_seconds)
+
+
+def log_of(bundle: Bundle, log: Any, limits: LearningLimits) -> LogFile:
+    """Read a log with the reader that the bundle's data set was made with.
+
+    Raises UsageError if the bundle does not name its reader, or cannot learn.
+    """
+    reader = bundle.dataset.get("reader")
+    if not isinstance(reader, dict) or not reader:
+        raise UsageError(
+            f"the bundle {bundle.folder} does not say how to read a log, because its data set was not made by "
+            "'prepare'; prepare and train again"
+        )
+    rule = bot_rule(reader, burst_clicks=limits.burst_clicks, burst_ms=limits.burst_ms)
+    bundle.check_learns()
+    return LogFile.of(read_stream(log, reader), bundle.model, rule)
+
+
+def min_prefix_of(bundle: Bundle) -> int:
+    """Return the length of the shortest prefix that counts as a sample."""
+    min_prefix = bundle.dataset.get("min_prefix", 1)
+    return min_prefix if type(min_prefix) is int and min_prefix >= 1 else 1
+
+
+def _refitted(
+    bundle: Bundle, model: Model, summary: UpdateSummary, refit: str, device: str, folder: Path, reporter: Any
+) -> tuple[Model, list[dict[str, Any]]]:
+    """Return the model trained on the new sessions, and the records of the epochs."""
+    from mtaw_fast.training.progress import Silent
+    from mtaw_fast.training.refit import refit_encoder, refit_ranker
+    from mtaw_fast.training.run import device_of
+
+    if not summary.learned_sessions:
+        raise UsageError("the log has no new session, so there is nothing to refit with; leave --refit out")
+    min_prefix, scratch, reporter = min_prefix_of(bundle), folder.resolve().parent, reporter or Silent()
+    # The ranker first: its examples need an encoder that has not seen the new sessions.
+    model, history = refit_ranker(model, bundle.model, summary.learned_sessions, min_prefix, scratch, reporter)
+    if refit == "all":
+        model, records = refit_encoder(model, min_prefix, scratch, device_of(device), reporter)
+        history += records
+    return model, history
 
 
 def run_folder_of(bundle: Path) -> Path:

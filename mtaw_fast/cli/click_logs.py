@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.format import ADDED_PARTS, TRAINED, trained_at
+from mtaw_fast.bundle.format import ADDED_PARTS
 from mtaw_fast.cli.common import add_command, add_number, print_json, progress_bar, wait_passively
 from mtaw_fast.cli.learning_options import add_learn_limit
 from mtaw_fast.data.moments import moment_of
-from mtaw_fast.data.readers import bot_rule, read_stream
 from mtaw_fast.errors import UsageError, require
-from mtaw_fast.model.model import Model
-from mtaw_fast.online.batch_update import LogFile, UpdateSummary, apply_log, log_limits
-from mtaw_fast.online.compaction.compactor import REPEATS
+from mtaw_fast.online.batch_update import log_limits
 from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
-from mtaw_fast.online.settings import LearningLimits, limits_of
+from mtaw_fast.online.settings import limits_of
 from mtaw_fast.storage.files import atomic_path
-from mtaw_fast.system.cpus import usable_cpus
+from mtaw_fast.workflow import log_of, min_prefix_of, update
 
-_KEPT = ("grown_from", "position", REPEATS)  # manifest keys that an update keeps
 _SHOWN = ("P@20", "MRR@20")
 
 
@@ -48,32 +44,17 @@ def run_update(arguments: argparse.Namespace) -> None:
         wait_passively()
         require("torch", "train")
     bundle = Bundle.load(arguments.bundle)
-    if arguments.refit:  # before the log is read
-        from mtaw_fast.training.refit import refuse_weights
-        from mtaw_fast.training.run import device_of
-
-        refuse_weights(bundle.config)
-        if arguments.refit == "all":
-            device_of(arguments.device)
-    log, limits = _log_of(bundle, arguments)
-    model, summary = apply_log(log, limits, threads=usable_cpus())
-    history: list[dict[str, Any]] = []
-    refit_began = time.perf_counter()
-    if arguments.refit:
-        model, history = _refitted(arguments, bundle, model, summary)
-    refit_seconds = time.perf_counter() - refit_began
-    about = {name: bundle.manifest[name] for name in _KEPT if name in bundle.manifest}
-    if not arguments.refit and (trained := trained_at(bundle.manifest)):
-        about[TRAINED] = trained
     lost = sorted(set(ADDED_PARTS) & bundle.manifest["files"].keys())
-    Bundle.save(
-        arguments.bundle, model, metrics=bundle.metrics, dataset=bundle.dataset, overwrite=True, about=about,
-        instead_of=bundle,
-    )  # fmt: skip
+    with _progress_of(arguments) as reporter:
+        updated = update(
+            bundle, arguments.log, refit=arguments.refit, device=arguments.device,
+            limits=limits_of(arguments.learn_limit), reporter=reporter,
+        )  # fmt: skip
+    summary = updated.summary
     seconds = time.perf_counter() - began
     if arguments.json:
-        times = {"seconds": round(seconds, 2), "refit_seconds": round(refit_seconds, 2) if arguments.refit else 0.0}
-        result = dataclasses.asdict(summary) | times | {"refit": history, "to_export_again": lost}
+        times = {"seconds": round(seconds, 2), "refit_seconds": round(updated.refit_seconds, 2)}
+        result = dataclasses.asdict(summary) | times | {"refit": updated.history, "to_export_again": lost}
         print_json({"bundle": str(arguments.bundle), **result})
         return
     print(
@@ -87,25 +68,13 @@ def run_update(arguments: argparse.Namespace) -> None:
     print(f"wrote {arguments.bundle} in {seconds:.1f} s")
 
 
-def _refitted(
-    arguments: argparse.Namespace, bundle: Bundle, model: Model, summary: UpdateSummary
-) -> tuple[Model, list[dict[str, Any]]]:
-    """Return the model trained as --refit says, and the records of the epochs."""
+def _progress_of(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[Any]:
+    """Return the progress bar of a refit, or nothing."""
+    if not arguments.refit or arguments.json:
+        return contextlib.nullcontext()
     from mtaw_fast.cli.progress import TrainingProgress
-    from mtaw_fast.training.progress import Silent
-    from mtaw_fast.training.refit import refit_encoder, refit_ranker
-    from mtaw_fast.training.run import device_of
 
-    if not summary.learned_sessions:
-        raise UsageError("the log has no new session, so there is nothing to refit with; leave --refit out")
-    min_prefix, folder = _min_prefix_of(bundle), arguments.bundle.resolve().parent
-    with contextlib.nullcontext(Silent()) if arguments.json else TrainingProgress() as reporter:
-        # The ranker first: its examples need an encoder that has not seen the new sessions.
-        model, history = refit_ranker(model, bundle.model, summary.learned_sessions, min_prefix, folder, reporter)
-        if arguments.refit == "all":
-            model, records = refit_encoder(model, min_prefix, folder, device_of(arguments.device), reporter)
-            history += records
-    return model, history
+    return TrainingProgress()
 
 
 def add_replay(commands: Any) -> None:
@@ -141,10 +110,11 @@ def run_replay(arguments: argparse.Namespace) -> None:
         until=moment_of("--until", arguments.until),
         exclude_seen=arguments.exclude_seen,
         every=max(round(arguments.every * 1000), 0),
-        min_prefix=_min_prefix_of(bundle),
+        min_prefix=min_prefix_of(bundle),
         half_life=arguments.half_life * 3_600_000,
     )
-    log, limits = _log_of(bundle, arguments)
+    limits = log_limits(limits_of(arguments.learn_limit))
+    log = log_of(bundle, arguments.log, limits)
     if log.stream.times is None and (settings.begin is not None or settings.until is not None):
         raise UsageError(f"{arguments.log} has no times, so --from and --until do not apply; leave them out")
     with progress_bar(not arguments.json) as bar:
@@ -202,29 +172,6 @@ def _add_log_arguments(parser: argparse.ArgumentParser) -> None:
         help="click log; read with the columns, event types and gap of the bundle's data set",
     )  # fmt: skip
     add_learn_limit(parser)
-
-
-def _log_of(bundle: Bundle, arguments: argparse.Namespace) -> tuple[LogFile, LearningLimits]:
-    """Read the log with the reader that the bundle's data set was made with; return it with the limits of learning.
-
-    Raises UsageError if the bundle does not name its reader, or cannot learn.
-    """
-    limits = log_limits(limits_of(arguments.learn_limit))
-    reader = bundle.dataset.get("reader")
-    if not isinstance(reader, dict) or not reader:
-        raise UsageError(
-            f"the bundle {bundle.folder} does not say how to read a log, because its data set was not made by "
-            "'prepare'; prepare and train again"
-        )
-    rule = bot_rule(reader, burst_clicks=limits.burst_clicks, burst_ms=limits.burst_ms)
-    bundle.check_learns()
-    return LogFile.of(read_stream(arguments.log, reader), bundle.model, rule), limits
-
-
-def _min_prefix_of(bundle: Bundle) -> int:
-    """Return the length of the shortest prefix that counts as a sample."""
-    min_prefix = bundle.dataset.get("min_prefix", 1)
-    return min_prefix if type(min_prefix) is int and min_prefix >= 1 else 1
 
 
 def _refused_text(refused: Mapping[str, int], bots: int, nothing: str) -> str:
