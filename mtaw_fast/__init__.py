@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mtaw_fast.data.sessions import Sessions
     from mtaw_fast.errors import MtawError
     from mtaw_fast.recommender import Recommender
+    from mtaw_fast.refreshing import refresh
     from mtaw_fast.workflow import compare, evaluate, prepare, train
 
 __version__ = "0.2.0"
@@ -23,6 +24,7 @@ __all__ = [
     "compare",
     "evaluate",
     "prepare",
+    "refresh",
     "train",
 ]
 
@@ -35,6 +37,7 @@ _MODULES = {
     "compare": "mtaw_fast.workflow",
     "evaluate": "mtaw_fast.workflow",
     "prepare": "mtaw_fast.workflow",
+    "refresh": "mtaw_fast.refreshing",
     "train": "mtaw_fast.workflow",
 }
 

@@ -24,6 +24,7 @@ from mtaw_fast.cli import (
     prepare,
     quality,
     recommend,
+    refresh,
     score,
     serve,
     train,
@@ -37,7 +38,8 @@ _INTERRUPTED = 130
 _ADD_COMMANDS = (
     prepare.add_to, train.add_to, tune.add_to, click_logs.add_update, quality.add_evaluate, quality.add_compare,
     quality.add_report, click_logs.add_replay, export.add_to, recommend.add_to, why.add_to, score.add_to, serve.add_to,
-    experiment.add_to, items.add_to, placements.add_to, compact.add_to, bundles.add_to, info.add_to, config.add_to,
+    experiment.add_to, items.add_to, placements.add_to, compact.add_to, bundles.add_to, refresh.add_to,
+    info.add_to, config.add_to,
 )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def test_bad_input_is_one_line_and_status_1(
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    assert len(commands()) == 20
+    assert len(commands()) == 21
     for name, parser in commands().items():
         assert f"example:\n  mtaw-fast {name} " in parser.format_help()
     for name, _, action in options():

@@ -1,0 +1,56 @@
+"""`mtaw-fast refresh`: bring the served bundle up to the newest days of a log."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.cli.common import add_command, print_json, wait_passively
+from mtaw_fast.errors import DataError, require
+from mtaw_fast.refreshing import RefreshResult, refresh
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = add_command(commands, "refresh", run, "mtaw-fast refresh shop.toml --dry-run")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file; docs/refresh.md explains its keys")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check the log, print the plan with its time and memory, and stop"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check the newest periods of a log, make a bundle with them, judge it against the served one, and promote it if
+    nothing that must hold is worse. A run that was killed continues where it was."""
+    wait_passively()
+    require("torch", "train")
+    result = refresh(
+        arguments.config, dry_run=arguments.dry_run, progress=lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    if arguments.json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print("\n".join(_lines(result)))
+    if result.outcome == "refused":
+        raise DataError(f"the log of {result.day} is refused, and nothing was trained on it: {_checks(result)}")
+
+
+def _checks(result: RefreshResult) -> str:
+    return "; ".join(result.refused[result.day])
+
+
+def _lines(result: RefreshResult) -> list[str]:
+    if result.outcome == "planned":
+        return result.plan
+    lines = [f"{day}: refused, {'; '.join(failed)}" for day, failed in sorted(result.refused.items())]
+    if result.run is not None:
+        done = result.run["done"]
+        lines.append(f"{result.run['day']}: {done['plan']['how']} ({done['plan']['why']})")
+        if (judge := done["judge"]) is not None:
+            lines.append(judge["verdict"])
+            lines += [f"worse: {text}" for text in judge["worse"]]
+    return [*lines, f"{result.outcome}: {result.bundle or 'no bundle'} is current"]

@@ -1,0 +1,85 @@
+"""What a refresh knows from one run to the next, and from one step to the next, in one file next to the bundles."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.storage.files import folder_lock, read_json, write_json
+
+_STATE, _FORMAT = "state.json", 1
+_KEPT_RUNS = 400
+
+
+class RefreshState:
+    """The state of the refresh of a folder of bundles.
+
+    folder: `refresh/` in the folder of bundles. days: by period, {'facts': ..} or {'refused': [..]}. runs: the finished
+    ones, the last one last. run: the one in progress, with what its finished steps returned as `done`; None without
+    one. item_ids: the kind of the log's item ids. Every change is on disk before it returns.
+    """
+
+    def __init__(self, bundles: Path) -> None:
+        self.folder = bundles / "refresh"
+        self.days: dict[str, Any] = {}
+        self.runs: list[dict[str, Any]] = []
+        self.run: dict[str, Any] | None = None
+        self.item_ids = "auto"
+        if (self.folder / _STATE).exists():
+            values = read_json(self.folder / _STATE, MtawError)
+            if not isinstance(values, dict) or values.get("format") != _FORMAT:
+                raise MtawError(f"{self.folder / _STATE} is not of this release; move {self.folder} away to start over")
+            self.days, self.runs = values["days"], values["runs"]
+            self.run, self.item_ids = values["run"], values["item_ids"]
+
+    @property
+    def days_folder(self) -> Path:
+        """The folder of the accepted periods."""
+        return self.folder / "days"
+
+    @property
+    def work(self) -> Path:
+        """The folder of the run in progress."""
+        return self.folder / "work"
+
+    def file_of(self, day: str) -> Path:
+        """Return the file of an accepted period."""
+        return self.days_folder / f"{day}.parquet"
+
+    @staticmethod
+    def begin_of(day: str) -> int:
+        """Return the begin of a period in Unix milliseconds, from its name."""
+        form = "%Y-%m-%dT%H-%M" if "T" in day else "%Y-%m-%d"
+        return round(datetime.datetime.strptime(day, form).replace(tzinfo=datetime.UTC).timestamp() * 1000)
+
+    def accepted(self) -> list[str]:
+        """Return the names of the accepted periods, in order."""
+        return sorted(day for day, known in self.days.items() if "facts" in known)
+
+    def save(self) -> None:
+        """Write the state."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / _STATE, {
+            "format": _FORMAT, "item_ids": self.item_ids, "days": self.days, "runs": self.runs[-_KEPT_RUNS:],
+            "run": self.run,
+        })  # fmt: skip
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Note the end of the run in progress."""
+        self.runs.append(record)
+        self.run = None
+        self.save()
+
+
+@contextlib.contextmanager
+def only_one(bundles: Path) -> Iterator[None]:
+    """Keep another refresh of a folder of bundles out. Raises UsageError if one is running."""
+    bundles.mkdir(parents=True, exist_ok=True)
+    with folder_lock(
+        bundles / "refresh", lambda _: UsageError(f"another refresh of {bundles} is running; wait until it has ended")
+    ):
+        yield

@@ -1,0 +1,194 @@
+"""A shop's days from log to served bundle: what each run promotes, what a bad day and a kill leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtaw_fast import Recommender, refresh
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.versions import current_in, promote
+from mtaw_fast.cli import main
+from mtaw_fast.errors import MtawError, UsageError
+from mtaw_fast.evaluation.paired import Difference
+from mtaw_fast.refreshing.judge import lost
+from mtaw_fast.refreshing.state import RefreshState, only_one
+from mtaw_fast.refreshing.steps import STEPS, Steps
+from tests.support.shop import BAD_DAYS, name_of, now_after, rows_of, write_config, write_day
+
+pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """What no code catches."""
+
+
+def state_of(shop: Path) -> RefreshState:
+    return RefreshState(shop / "shop")
+
+
+def known_until(shop: Path) -> int:
+    until = Bundle.load(shop / "shop" / "current").model.learned_until
+    assert until is not None
+    return until // 1000
+
+
+def last_click(day: int) -> int:
+    return max(int(row.split(",")[2]) for row in rows_of(day))
+
+
+def test_a_new_day_is_added_and_promoted_once(shop: Path) -> None:
+    result = refresh(shop / "shop.toml", now=now_after(4))
+    assert (result.outcome, result.bundle, result.refused) == ("promoted", "2026-03-06.bundle", {})
+    assert result.run is not None
+    assert result.run["done"]["plan"]["how"] == "update"
+    assert known_until(shop) == last_click(4)
+    assert Recommender.load(shop / "shop" / "current").recommend(["sku-64"], k=3).items  # an item of that day
+    assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "nothing"
+    assert not state_of(shop).work.exists()
+
+
+def test_a_shop_of_twelve_days_with_three_bad_ones(shop: Path) -> None:
+    bad = {6: "long", 8: "items", 10: "bots"}
+    made = {}
+    for day in range(4, 12):
+        write_day(shop, day, BAD_DAYS[bad[day]](day) if day in bad else None)
+        result = refresh(shop / "shop.toml", now=now_after(day))
+        if day in bad:
+            assert result.outcome == "refused"
+            assert any(text.startswith(f"{bad[day]}:") for text in result.refused[name_of(day)])
+            assert result.bundle == f"{name_of(day - 1)}.bundle"
+        else:
+            assert (result.outcome, result.bundle) == ("promoted", f"{name_of(day)}.bundle")
+            assert result.run is not None
+            made[day] = result.run["done"]["plan"]["how"]
+            assert known_until(shop) == last_click(day)
+    assert {day: how for day, how in made.items() if how == "train"} == {9: "train"}  # 3 + 5 days was bad
+    assert (Bundle.load(shop / "shop" / "current").ids.lookup(["other-1", "sku-70"]) >= 0).tolist() == [False, True]
+    state = state_of(shop)
+    assert [day for day, known in state.days.items() if "refused" in known] == [name_of(day) for day in bad]
+    assert [path.stem for path in sorted(state.days_folder.iterdir())] == state.accepted()
+    bundles = sorted(path.name for path in (shop / "shop").glob("*.bundle"))
+    assert len(bundles) <= 5
+    promote(shop / "shop", bundles[0])  # the last good ones are there to go back to
+
+
+def test_a_day_that_was_late_or_repaired_is_taken_then(shop: Path) -> None:
+    write_day(shop, 5, BAD_DAYS["short"](5))
+    assert refresh(shop / "shop.toml", now=now_after(5)).outcome == "refused"
+    assert known_until(shop) == last_click(4)  # the day before was new, too
+    write_day(shop, 5)
+    assert refresh(shop / "shop.toml", now=now_after(5)).outcome == "promoted"
+    assert known_until(shop) == last_click(5)
+
+
+@pytest.mark.parametrize("every", ["5d", "1d"])
+def test_a_run_that_is_killed_goes_on_and_leaves_the_incumbent_served(
+    every: str, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(shop, every)
+    done = list[str]()
+
+    def killed(name: str, after: bool) -> Any:
+        step = getattr(Steps, f"_{name}")
+
+        def die(self: Steps) -> Any:
+            done.append(name)
+            if after:
+                step(self)
+            raise Killed
+
+        return die
+
+    for name in STEPS:
+        for after in (False, True):
+            with monkeypatch.context() as patch:
+                patch.setattr(Steps, f"_{name}", killed(name, after))
+                with pytest.raises(Killed):
+                    refresh(config, now=now_after(4))
+            promoted = (name, after) >= ("promote", True) if name == "promote" else name == "clean"
+            assert current_in(shop / "shop") == ("2026-03-06.bundle" if promoted else "2026-03-05.bundle")
+            Bundle.load(shop / "shop" / "current")
+    assert done == [name for name in STEPS for _ in range(2)]  # no step that was done is done again
+    result = refresh(config, now=now_after(4))
+    assert (result.outcome, result.bundle) == ("promoted", "2026-03-06.bundle")
+    assert result.run is not None
+    assert (result.run["done"]["judge"] is not None) == (every == "1d")
+    assert known_until(shop) == last_click(4)
+
+
+def test_a_failing_step_starts_over_at_the_third_time(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise MtawError("cannot write shop: no space left on device; free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtaw_fast.refreshing.steps.update", full)
+        for _ in range(3):
+            with pytest.raises(MtawError, match="no space"):
+                refresh(shop / "shop.toml", now=now_after(4))
+            assert current_in(shop / "shop") == "2026-03-05.bundle"
+    assert [run["outcome"] for run in state_of(shop).runs] == ["promoted", "failed"]
+    assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "promoted"
+
+
+def test_two_at_once_the_second_says_so(shop: Path) -> None:
+    with only_one(shop / "shop"), pytest.raises(UsageError, match="another refresh of"):
+        refresh(shop / "shop.toml", now=now_after(4))
+
+
+def test_a_training_that_is_worse_is_not_promoted(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "mtaw_fast.refreshing.steps.judged",
+        lambda *_: {"worse": ["P@20 -4.00, at most -2.00"], "verdict": "It is worse."},
+    )
+    result = refresh(write_config(shop, "1d"), now=now_after(4))
+    assert result.run is not None
+    assert result.run["done"]["final"]["made"] == "updated"  # the winner, with the day
+    assert known_until(shop) == last_click(4)
+
+
+def test_a_metric_is_worse_beyond_its_margin_where_that_is_shown() -> None:
+    metrics = {
+        "P@20": Difference(60.0, 57.0, -3.0, (-4.0, -2.0)), "MRR@20": Difference(30.0, 29.0, -1.0, (-3.0, 1.0)),
+        "P@10": Difference(50.0, 40.0, -10.0),
+    }  # fmt: skip
+    assert list(lost(metrics, {"P@20": 2.5, "MRR@20": 0.0, "recall@20": 0.0})) == ["P@20 -3.00, at most -2.50"]
+    assert list(lost(metrics, {"P@20": 3.0, "P@10": 1.0})) == ["P@10 -10.00, at most -1.00"]  # without an interval
+
+
+def test_a_bundle_that_someone_promotes_meanwhile_stays(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh(shop / "shop.toml", now=now_after(4))
+    write_day(shop, 5)
+    check = Steps._check
+
+    def meanwhile(self: Steps) -> None:
+        check(self)
+        promote(shop / "shop", "2026-03-05.bundle")
+
+    monkeypatch.setattr(Steps, "_check", meanwhile)
+    result = refresh(shop / "shop.toml", now=now_after(5))
+    assert (result.outcome, result.bundle) == ("kept", "2026-03-05.bundle")
+
+
+def test_the_command_plans_refuses_and_promotes(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(path for path in (shop / "shop").rglob("*") if path.is_file())
+    monkeypatch.setattr("time.time", lambda: now_after(4))
+    assert main(["refresh", f"{write_config(shop, '1d')}", "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert "2026-03-06: train (the last training was 1 days ago)" in plan
+    assert "memory about" in plan
+    assert sorted(path for path in (shop / "shop").rglob("*") if path.is_file()) == before
+    assert main(["refresh", f"{write_config(shop)}"]) == 0
+    out = capsys.readouterr()
+    assert "promoted: 2026-03-06.bundle is current" in out.out
+    assert "2026-03-06: final\n" in out.err
+    monkeypatch.setattr("time.time", lambda: now_after(5))
+    assert main(["refresh", f"{shop}/shop.toml", "--json"]) == 1
+    out = capsys.readouterr()
+    assert json.loads(out.out)["outcome"] == "refused"
+    assert "mtaw-fast: the log of 2026-03-07 is refused, and nothing was trained on it: missing" in out.err
