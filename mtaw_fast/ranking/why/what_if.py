@@ -47,7 +47,7 @@ class WhatIf:
             return "Nothing moves: both lists are the same."
         columns = [list(map(str, self.before.items)), [_with_move(move) for move in self.moves if move.after]]
         width = max(len("before"), *map(len, columns[0]), 0)
-        lines = [f"{n_left} items leave, {n_came} come, {n_moved - n_left - n_came} move.", ""]
+        lines = [f"Left: {n_left}. Came: {n_came}. Moved: {n_moved - n_left - n_came}.", ""]
         lines.append(f"      {'before':<{width}}  after")
         for place in range(max(map(len, columns))):
             left, right = (column[place] if place < len(column) else "" for column in columns)
