@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import http.client
-import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle.versions import CURRENT, BundleVersion, current_in, promote, roll_back, versions_in
 from mtaw_fast.cli.common import add_command, print_json
-from mtaw_fast.errors import UsageError
-
-_TIMEOUT = 5.0  # seconds for the service's answer
+from mtaw_fast.refreshing.service import versions_served
 
 
 def add_to(commands: Any) -> None:
@@ -37,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     """List the bundles of a folder; promote one to be served, or roll back."""
     folder = arguments.folder
     # Before anything changes; a service would need a moment to follow the name in any case.
-    served = [] if arguments.service is None else _served_by(arguments.service)
+    served = [] if arguments.service is None else versions_served(arguments.service)
     if arguments.promote is not None:
         previous = promote(folder, arguments.promote)
         message = f"{folder / CURRENT} is {arguments.promote} now{f', before {previous}' if previous else ''}"
@@ -80,16 +75,3 @@ def _table(bundles: list[BundleVersion], served: list[str], service: str | None)
     if not any(bundle.current for bundle in bundles):
         lines.append(f"none is promoted: there is no name '{CURRENT}'")
     return lines
-
-
-def _served_by(url: str) -> list[str]:
-    """Return the versions that a service serves."""
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/v1/bundle", timeout=_TIMEOUT) as answer:
-            reply = json.load(answer)
-        return [bundle["version"] for bundle in reply.get("bundles") or [reply]]
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = str(error)
-    except (LookupError, TypeError, AttributeError):
-        reason = "the answer is not of mtaw-fast serve"
-    raise UsageError(f"--service {url}: no service answers there ({reason}); give its address")

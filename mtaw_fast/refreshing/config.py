@@ -93,8 +93,7 @@ class RefreshConfig:
 
     bundles: folder of the bundles, whose `current` is served. every: seconds of a period. keep: last promoted bundles
     that stay. must_hold: percentage points of a metric that a new training may lose against the served bundle. service:
-    address of the service, '' for none. report: folder of reports, '' for none. port: of the metrics of `--loop`; 0:
-    none. mlflow: tracking URI, '' for none.
+    address of the service, '' for none. report: folder of reports, '' for none. mlflow: tracking URI, '' for none.
     """
 
     bundles: Path
@@ -107,7 +106,6 @@ class RefreshConfig:
     watch: Watch = field(default_factory=Watch)
     service: str = ""
     report: str = ""
-    port: int = 0
     mlflow: str = ""
 
     @classmethod

@@ -150,7 +150,7 @@ def _read_new(
             _draft(state, name).replace(state.file_of(name))
             state.days[name] = {"facts": dataclasses.asdict(facts)}
     for name, failed in refused.items():
-        state.days[name] = {"refused": failed, "time": now}
+        state.days[name] = {"refused": failed, "time": state.days.get(name, {}).get("time", now)}
     _forget_old(state, newest.before(config.log.history - 1).name)
     state.save()
     return refused

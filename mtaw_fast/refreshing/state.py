@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.storage.files import folder_lock, read_json, write_json
+from mtaw_fast.storage.files import folder_lock, read_json, write_bytes, write_json
 
-_STATE, _FORMAT = "state.json", 1
+_STATE, _METRICS, _FORMAT = "state.json", "metrics.prom", 1
 _KEPT_RUNS = 400
 
 
 class RefreshState:
-    """The state of the refresh of a folder of bundles.
+    """The state of the refresh of a folder of bundles; `metrics.prom` next to it is for Prometheus.
 
     folder: `refresh/` in the folder of bundles. days: by period, {'facts': ..} or {'refused': [..]}. runs: the finished
     ones, the last one last. run: the one in progress, with what its finished steps returned as `done`; None without
@@ -67,6 +67,21 @@ class RefreshState:
             "format": _FORMAT, "item_ids": self.item_ids, "days": self.days, "runs": self.runs[-_KEPT_RUNS:],
             "run": self.run,
         })  # fmt: skip
+        write_bytes(self.folder / _METRICS, self._metrics().encode())
+
+    def _metrics(self) -> str:
+        """Return when what happened last, in Unix seconds, in Prometheus' text format."""
+        last = {
+            "refusal": (known["time"] for known in self.days.values() if "refused" in known),
+            "promotion": (run["time"] for run in self.runs if run["outcome"] == "promoted"),
+            "roll_back": (run["time"] for run in self.runs if run["outcome"] == "rolled back"),
+            "failure": (run["time"] for run in self.runs if run["outcome"] == "failed"),
+        }
+        lines = ["# TYPE mtaw_refresh_last_seconds gauge"]
+        lines += [
+            f'mtaw_refresh_last_seconds{{what="{what}"}} {max(times, default=0):.0f}' for what, times in last.items()
+        ]
+        return "\n".join(lines) + "\n"
 
     def finish(self, record: dict[str, Any]) -> None:
         """Note the end of the run in progress."""

@@ -5,6 +5,7 @@ A step therefore may find what an earlier attempt of it left, and replaces or co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
@@ -14,19 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.versions import current_in, promote, versions_in
+from mtaw_fast.bundle.versions import current_in, promote, roll_back, version_of, versions_in
+from mtaw_fast.bundle_page import write_report
+from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataWarning, MtawError, TrainingError, UsageError, require
 from mtaw_fast.evaluation.paired import HITS
+from mtaw_fast.integrations.mlflow_tracking import MlflowRun
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.refreshing.config import RefreshConfig
 from mtaw_fast.refreshing.days import day_options
 from mtaw_fast.refreshing.judge import judged, replayed
 from mtaw_fast.refreshing.plan import how_to
+from mtaw_fast.refreshing.service import ServiceCounts, ServiceError, alarm_of, counts_from, counts_of, reload
 from mtaw_fast.refreshing.state import RefreshState
+from mtaw_fast.storage.files import write_json
 from mtaw_fast.workflow import prepare, run_folder_of, train, update
 
-STEPS = ("measure", "plan", "prepare", "candidate", "judge", "final", "check", "promote", "clean")
-PROMOTED, KEPT, FAILED = "promoted", "kept", "failed"
+STEPS = (
+    "measure", "plan", "prepare", "candidate", "judge", "final", "check", "before", "promote", "reload", "watch",
+    "report", "clean",
+)  # fmt: skip
+PROMOTED, KEPT, ROLLED_BACK, FAILED = "promoted", "kept", "rolled back", "failed"
+_SILENT = 5  # looks without an answer that are an alarm
 _DAY_MS = 86_400_000
 _TRIED = 20  # first items that a new bundle must answer
 
@@ -50,7 +60,8 @@ class Steps:
             done[name] = getattr(self, f"_{name}")()
             self._run["seconds"][name] = round(time.perf_counter() - began, 2)
             self._state.save()
-        record = {**self._run, "outcome": done["promote"]["outcome"], "time": time.time()}
+        outcome = ROLLED_BACK if done["watch"] and done["watch"]["alarm"] else done["promote"]["outcome"]
+        record = {**self._run, "outcome": outcome, "time": time.time()}
         self._state.finish(record)
         return record
 
@@ -134,29 +145,117 @@ class Steps:
             promote(self._config.bundles, self._new.name)
         return {"outcome": PROMOTED}
 
+    @property
+    def _is_promoted(self) -> bool:
+        return bool(self._run["done"]["promote"]["outcome"] == PROMOTED)
+
+    def _before(self) -> dict[str, Any] | None:
+        """Note what the service counted with the bundle before."""
+        if not self._config.service:
+            return None
+        with contextlib.suppress(ServiceError):
+            return dataclasses.asdict(counts_of(self._config.service))
+        return None
+
+    def _reload(self) -> str | None:
+        if not self._config.service or not self._is_promoted:
+            return None
+        try:
+            return reload(self._config.service)
+        except ServiceError as error:
+            self._run["alarm"] = f"reload: {error}"
+            return str(error)
+
+    def _watch(self) -> dict[str, Any] | None:
+        """Watch the promoted bundle, and go back to the one before on an alarm. Without one before, there is no way."""
+        before, incumbent = self._run["done"]["before"], self._run["incumbent"]
+        if not self._is_promoted or incumbent is None:
+            return None
+        if "alarm" not in self._run and before is not None:
+            began = self._run.setdefault("watched_since", time.time())
+            self._state.save()
+            self._run["alarm"] = self._watched(counts_from(before), began + self._config.watch.seconds)
+        alarm = self._run.get("alarm")
+        if alarm:
+            self._state.save()
+            self._say(f"{self._run['day']}: back to {incumbent}, because of {alarm}")
+            if current_in(self._config.bundles) == self._new.name:
+                roll_back(self._config.bundles)
+            with contextlib.suppress(ServiceError):  # it serves what it has
+                reload(self._config.service)
+        return {"alarm": alarm}
+
+    def _watched(self, before: ServiceCounts, until: float) -> str | None:
+        folders = (self._config.bundles / self._run["incumbent"], self._new)
+        old, new = (version_of(Bundle.load(folder).manifest) for folder in folders)
+        silent, limits = 0, self._config.watch
+        while time.time() < until:
+            time.sleep(min(limits.every, max(until - time.time(), 0.0)))
+            if current_in(self._config.bundles) != self._new.name:
+                return None  # someone promoted another one
+            try:
+                after = counts_of(self._config.service).since(before)
+            except ServiceError as error:
+                silent += 1
+                if silent == _SILENT:
+                    return f"silence: {error}"
+                continue
+            silent = 0
+            if (alarm := alarm_of(before, after, (old, new), limits)) is not None:
+                return alarm
+        return None
+
+    def _report(self) -> str | None:
+        """Write the page about the new bundle, with the judged period's metrics where there are some."""
+        if not self._config.report or self._run["done"]["final"] is None:
+            return None
+        out, dataset = Path(self._config.report), self._state.work / "judge.dataset"
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / f"{self._run['day']}.json", self._run)
+        candidate = self._state.work / "candidate.bundle"
+        bundle = candidate if self._judges else self._new
+        try:
+            page = write_report(bundle, out / f"{self._run['day']}.html", dataset=dataset if self._judges else None)
+        except MtawError as error:  # such as a missing extra: the bundle is promoted in any case
+            return f"no page: {error}"
+        return str(page)
+
     def _clean(self) -> None:
         """Remove the work, and bundles of earlier runs but the last `keep` promoted ones and the current one."""
         shutil.rmtree(self._state.work, ignore_errors=True)
         shutil.rmtree(run_folder_of(self._new), ignore_errors=True)
         made = {run["bundle"] for run in self._state.runs}
-        promoted = [
-            run["bundle"] for run in self._state.runs if run["done"].get("promote", {}).get("outcome") == PROMOTED
-        ]
+        promoted = [run["bundle"] for run in self._state.runs if run["outcome"] == PROMOTED]
         kept = {*promoted[-self._config.keep :], current_in(self._config.bundles), self._run["incumbent"]}
         for version in versions_in(self._config.bundles):
             if version.name in made - kept:
                 shutil.rmtree(self._config.bundles / version.name)
 
     def _trained(self, dataset: Path, bundle: Path) -> None:
-        rule = self._config.train
-        options: dict[str, Any] = {"device": rule.device, "budget_minutes": rule.budget_minutes, "overwrite": True}
+        begun = run_folder_of(bundle).exists()
         try:
-            train(dataset, bundle, rule.config, resume=run_folder_of(bundle).exists(), **options)
+            self._train(dataset, bundle, resume=begun)
         except (TrainingError, UsageError):
-            if not run_folder_of(bundle).exists():
+            if not begun:
                 raise
             shutil.rmtree(run_folder_of(bundle))  # an earlier attempt left it, with other data or unreadable
-            train(dataset, bundle, rule.config, **options)
+            self._train(dataset, bundle, resume=False)
+
+    def _train(self, dataset: Path, bundle: Path, resume: bool) -> None:
+        rule, run = self._config.train, None
+        with contextlib.ExitStack() as stack:
+            if self._config.mlflow:
+                run = MlflowRun(
+                    self._config.mlflow, Dataset.load(dataset), rule.config, run_folder_of(bundle), resume=resume,
+                    name=f"{self._run['day']} {bundle.name}",
+                )  # fmt: skip
+                stack.enter_context(run)
+            trained = train(
+                dataset, bundle, rule.config, device=rule.device, budget_minutes=rule.budget_minutes, resume=resume,
+                overwrite=True, reporter=run,
+            )  # fmt: skip
+            if run is not None:
+                run.finish(trained)
 
     def _prepared(self, name: str, test_days: float) -> None:
         options = day_options(self._config.log.options, test_days)

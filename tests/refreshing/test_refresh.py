@@ -49,6 +49,9 @@ def test_a_new_day_is_added_and_promoted_once(shop: Path) -> None:
     assert Recommender.load(shop / "shop" / "current").recommend(["sku-64"], k=3).items  # an item of that day
     assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "nothing"
     assert not state_of(shop).work.exists()
+    metrics = (state_of(shop).folder / "metrics.prom").read_text()
+    assert 'mtaw_refresh_last_seconds{what="refusal"} 0\n' in metrics
+    assert 'mtaw_refresh_last_seconds{what="promotion"} 0\n' not in metrics
 
 
 def test_a_shop_of_twelve_days_with_three_bad_ones(shop: Path) -> None:
@@ -109,7 +112,7 @@ def test_a_run_that_is_killed_goes_on_and_leaves_the_incumbent_served(
                 patch.setattr(Steps, f"_{name}", killed(name, after))
                 with pytest.raises(Killed):
                     refresh(config, now=now_after(4))
-            promoted = (name, after) >= ("promote", True) if name == "promote" else name == "clean"
+            promoted = STEPS.index(name) + after > STEPS.index("promote")
             assert current_in(shop / "shop") == ("2026-03-06.bundle" if promoted else "2026-03-05.bundle")
             Bundle.load(shop / "shop" / "current")
     assert done == [name for name in STEPS for _ in range(2)]  # no step that was done is done again
