@@ -164,15 +164,17 @@ void SessionMemory::rank(const MemoryRequest& request, const ItemVectors* vector
         const float* rows[kTile];
         float tile_scores[kTile];
         float* const columns = columns_of(request, scratch);
-        if (request.trace != nullptr) trace_tile(begin, n_tile, n_columns, columns, ranker, *request.trace, scratch);
+        if (request.trace != nullptr) [[unlikely]]
+            trace_tile(begin, n_tile, n_columns, columns, ranker, *request.trace, scratch);
         ranker.score(columns, n_columns, n_tile, list_rows_ahead(begin + kTile, neural, scratch, rows), *kernels_,
                      scratch.ranker_, tile_scores);
         for (std::int64_t i = 0; i < n_tile; ++i) {
             const std::int32_t slot = scratch.candidates_[static_cast<std::size_t>(begin + i)];
             scratch.scored_.push_back({tile_scores[i], scratch.pool_.items[slot]});
             lowest = std::min(lowest, tile_scores[i]);
-            if (request.trace != nullptr) request.trace->scores.push_back(tile_scores[i]);
         }
+        if (request.trace != nullptr) [[unlikely]]
+            request.trace->scores.insert(request.trace->scores.end(), tile_scores, tile_scores + n_tile);
     }
     std::int64_t n_written = std::min(k, count);
     write_best(n_written, ids, scores, scratch);
@@ -218,7 +220,8 @@ void SessionMemory::gather_candidates(const MemoryRequest& request, const ItemVe
     set_query_facts(request, scratch);
     compute_pre_scores(request, scratch);
     choose_candidates(request, scratch);
-    if (request.trace != nullptr) trace_pool(*request.trace, scratch);
+    if (request.trace != nullptr) [[unlikely]]
+        trace_pool(*request.trace, scratch);
     scratch.unranked_.clear();
     if (request.trends != nullptr && k > 0 && settings_.ranked > 0) prune_candidates(request, k, scratch);
     for (const std::int32_t slot : scratch.candidates_) merged_.prefetch_counts(scratch.pool_.items[slot]);
