@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemFrame
 from mtaw_fast.memory import RankerNet
-from mtaw_fast.ranking.options import options_of
+from mtaw_fast.ranking.options import options_of, with_types
 from mtaw_fast.ranking.why import Explanation
 from mtaw_fast.ranking.why.worth import groups_of
 from mtaw_fast.recommender import Recommender
 from tests.rules.test_ruled_rankings import Shop
-from tests.support.ranking.timed_model import HOUR
+from tests.support.ranking.timed_model import END, HOUR
+from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import as_text
 
 CASES = 25
@@ -169,28 +171,34 @@ def test_exploration_is_named_and_not_counted(shop: Shop) -> None:
         check_parts(explanation)
 
 
-def test_worths_are_the_rankers_scores_without_each_group(shop: Shop) -> None:
-    rec, at = shop.rec, shop.always
-    session = list(shop.rows)[:3]
+def test_worths_are_the_rankers_scores_without_each_group(tmp_path: Path) -> None:
+    Bundle.save(tmp_path / "bundle", typed_model(), metrics={}, dataset={"name": "types", "fingerprint": "x"})
+    rec = Recommender.load(tmp_path / "bundle")
+    session, types = [f"sku-{n}" for n in (12, 30, 12)], ["view", None, "cart"]
+    call: dict[str, Any] = {"at": END + HOUR, "context": {"referrer": "mail", "region": "north"}}
     net, pipeline = rec.bundle.model.ranker_net, rec._pipeline
     assert isinstance(net, RankerNet)
     assert pipeline.ranker.ranker_net is not None
     catalog = pipeline.catalog
-    options = options_of(catalog, rec.n_items, **at)
+    options = with_types(options_of(catalog, rec.n_items, **call), catalog, types)
     _, _, _, arrays = pipeline.ranker.trace(catalog.ids.lookup(session), options)
     features = arrays["features"].reshape(len(arrays["ranked"]), -1)
     assert (pipeline.ranker.ranker_net.scores(features) == arrays["scores"]).all()
     groups = groups_of(net.features)
+    assert len(groups) == 10  # all that there are
     assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(len(net.features)))
-    best = catalog.ids.external(arrays["ranked"][np.argmax(arrays["scores"])][None])[0]
-    explanation = rec.why(session, [best], **at).items[0]
-    worths = {part.name: part.worth for part in explanation.parts}
-    row = features[int(np.argmax(arrays["scores"]))].astype(np.float64)
-    for name, columns in groups.items():
-        without = row.copy()
-        without[columns] = net.mean[columns]
-        score, rest = net.scores(row).item(), net.scores(without).item()
-        assert worths[name] == pytest.approx(score - rest, rel=1e-3, abs=1e-4 * (abs(score) + abs(rest)) + 1e-4)
+    rows = [0, *np.argsort(arrays["scores"])[-2:].tolist()]  # the first is in the session
+    items = catalog.ids.external(arrays["ranked"][rows])
+    why = rec.why(session, items, types=types, **call)
+    assert why.answer == rec.recommend(session, types=types, **call)
+    for row, explanation in zip(features[rows].astype(np.float64), why.items, strict=True):
+        check_parts(explanation)
+        worths = {part.name: part.worth for part in explanation.parts}
+        for name, columns in groups.items():
+            without = row.copy()
+            without[columns] = net.mean[columns]
+            score, rest = net.scores(row).item(), net.scores(without).item()
+            assert worths[name] == pytest.approx(score - rest, rel=1e-3, abs=1e-4 * (abs(score) + abs(rest)) + 1e-4)
     with pytest.raises(ValueError, match="features, not 2"):
         pipeline.ranker.ranker_net.scores(np.zeros((1, 2), np.float32))
 
