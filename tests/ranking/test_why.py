@@ -11,9 +11,12 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
+from mtaw_fast.export.index_build import build
 from mtaw_fast.items import ItemFrame
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.ranking.options import options_of, with_types
+from mtaw_fast.ranking.retrieval.ann_index import AnnIndex
+from mtaw_fast.ranking.retrieval.ann_plan import SearchPlan
 from mtaw_fast.ranking.why import Explanation
 from mtaw_fast.ranking.why.worth import groups_of
 from mtaw_fast.recommender import Recommender
@@ -232,3 +235,20 @@ def test_compares_a_call_with_a_changed_one(shop: Shop) -> None:
     assert other.after == Recommender.load(rec.bundle.folder).recommend(session, 8, **at)
     with pytest.raises(UsageError, match="no option 'rule'"):
         rec.what_if(session, change={"rule": {}})
+
+
+def test_an_approximate_index_is_explained_by_what_it_found(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    shop = Shop(tmp_path / "bundle", "memory", "native", "numpy", seed=3)
+    vectors = shop.rec.bundle.item_vectors
+    graph = build("hnsw", vectors, 0, lambda _: None)[0]
+    shop.rec._served.index = AnnIndex(vectors, graph, SearchPlan("hnsw", 200, 2), shop.rec.index)
+    shop.rec._served.update(lambda catalog: catalog)
+    for _ in range(10):
+        session, options, rules, k = shop.request()
+        call = {"k": min(k, 20), "rules": as_text(rules), **options}
+        why = shop.rec.why(session, list(shop.rows), **call)
+        assert why.answer == shop.rec.recommend(session, **call)
+        for explanation in why.items:
+            assert (explanation.gate is None) == (explanation.position is not None)
+            check_parts(explanation)

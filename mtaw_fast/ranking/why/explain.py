@@ -17,6 +17,8 @@ from mtaw_fast.ranking.why.exclusions import Asked, exclusion_of
 from mtaw_fast.ranking.why.explanation import Explanation, Gate, Part, Source, Why
 from mtaw_fast.ranking.why.trace import Trace, nth
 
+_TRIES = 5  # while clicks are learned between the rankings of a call
+
 
 def explain(
     pipeline: Pipeline,
@@ -30,10 +32,13 @@ def explain(
 
     It counts as no display of an item that exploration places. asked: the conditions of the call by their names.
     """
-    pipeline = replace(pipeline, impressions=pipeline.impressions.copy())
-    answer, _ = pipeline.recommend(session, options, log_position)
-    answer.unknown_values = options.unknown_values
-    call = _Call(pipeline, session, options, answer)
+    for _ in range(_TRIES):
+        counted = replace(pipeline, impressions=pipeline.impressions.copy())
+        answer, _ = counted.recommend(session, options, log_position)
+        answer.unknown_values = options.unknown_values
+        call = _Call(counted, session, options, answer)
+        if call.is_one_state:
+            break
     return Why(answer, [call.explanation(item, asked) for item in items])
 
 
@@ -60,6 +65,12 @@ class _Call:
         names = rule_stages.names_of(self.options.rules)
         self.stages = [(name, self._ranked(name)) for name in ("boost", *names)]
         self.raw = self._ranked("filter") if self.trace is None else _Row(self.trace.list, self.trace.list_scores)
+
+    @property
+    def is_one_state(self) -> bool:
+        """Whether the answer and its explanation saw the same clicks; learning may change the memory in between."""
+        listed = self.stages[-1][1].ids[: self.k].tolist()
+        return self.answer.explored is not None or listed == list(self.positions)
 
     def _ranked(self, stage: str) -> _Row:
         """Rank with the rules up to a stage."""
@@ -121,9 +132,7 @@ class _Call:
             parts = [Part(self._plain_name(item), raw, "base")]
         boosts = rule_stages.boosts_of(self.catalog, self.options.rules, self.clicks, item)
         parts += [Part(f"rule: {text}", by, "boost") for text, by in boosts]
-        boosted = self.stages[0][1]
-        place = boosted.place(item)
-        return raw if place is None else float(boosted.scores[place]), parts
+        return float(np.float32(raw + sum(by for _, by in boosts))), parts
 
     def _plain_name(self, item: int) -> str:
         if not len(self.clicks):
