@@ -194,6 +194,7 @@ class Engine:
         other: _OtherStages | None = None,
         rules: _CallRules | None = None,
     ) -> tuple[np.ndarray, np.ndarray, Any, dict[str, Any]]: ...
+    def sessions_together(self, item: int, clicks: np.ndarray) -> np.ndarray: ...
     def rank(
         self,
         items: np.ndarray,

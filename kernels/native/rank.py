@@ -46,6 +46,9 @@ them.
     engine.reasons(clicks int32[m], items int32[n], effects)
         for each item of an answer ('session' | 'together' | 'encoder', the external ids of the clicks that were in past
         sessions together with it, the closest first, at most three, 'boosted' | 'buried' | 'pinned' | None).
+    engine.sessions_together(item, clicks int32[m])
+        float64[m]: how many past sessions have the item together with each click, as the tables have it: rounded to 8
+        bits above 256, without what was learned since; empty without a memory.
 
 other: the stages of an encoder or an index that is not native, or None: (encode or None, search or None).
     encode(items int32[T], offsets int64[B + 1])

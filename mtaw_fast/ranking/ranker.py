@@ -191,6 +191,13 @@ class Ranker:
         """
         return [Reason(*reason) for reason in self.engine.reasons(clicks, np.ascontiguousarray(items), effects)]
 
+    def sessions_together(self, item: int, clicks: np.ndarray) -> np.ndarray:
+        """Return float64[m]: how many past sessions contain an item together with each of clicks int32[m].
+
+        Above 256 it is rounded to 8 bits. Sessions that were learned since the last compaction do not count.
+        """
+        return self.engine.sessions_together(item, np.ascontiguousarray(clicks))
+
     def _popular(self, sessions: Sessions) -> tuple[np.ndarray, np.ndarray] | None:
         """Return what `engine` reads of the items' clicks where a session is empty."""
         return None if sessions.lengths.all() else (self._catalog.most_clicked, self._catalog.popularity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.errors import UsageError
-from mtaw_fast.export.index_build import build
 from mtaw_fast.items import ItemFrame
 from mtaw_fast.memory import RankerNet
 from mtaw_fast.ranking.options import options_of, with_types
@@ -21,7 +21,7 @@ from mtaw_fast.ranking.why import Explanation
 from mtaw_fast.ranking.why.worth import groups_of
 from mtaw_fast.recommender import Recommender
 from tests.rules.test_ruled_rankings import Shop
-from tests.support.ranking.timed_model import END, HOUR
+from tests.support.ranking.timed_model import END, HOUR, N, timed_model
 from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import as_text
 
@@ -206,6 +206,22 @@ def test_worths_are_the_rankers_scores_without_each_group(tmp_path: Path) -> Non
         pipeline.ranker.ranker_net.scores(np.zeros((1, 2), np.float32))
 
 
+def test_counts_the_sessions_that_speak_for_an_item(tmp_path: Path) -> None:
+    model = timed_model()
+    Bundle.save(tmp_path / "bundle", model, metrics={}, dataset={"name": "times", "fingerprint": "x"})
+    rec = Recommender.load(tmp_path / "bundle")
+    past = [set(session.tolist()) for session in model.sessions]
+    for item, clicks in ((7, [3, 20]), (12, [7, 3, 40]), (30, [31])):
+        explanation = rec.why([f"sku-{click}" for click in clicks], [f"sku-{item}"], N, at=END + HOUR).items[0]
+        counts = {click: sum({item, click} <= session for session in past) for click in clicks if click != item}
+        said = re.search("clicked together with (.*) past sessions", explanation.sentence)
+        assert {click for click in counts if counts[click]} == (
+            {int(text) for text in re.findall(r"sku-(\d+) in", said[1])} if said else set()
+        )
+        for click, count in counts.items():
+            assert not count or f"sku-{click} in {count}" in explanation.sentence
+
+
 def test_compares_a_call_with_a_changed_one(shop: Shop) -> None:
     rec, at = shop.rec, shop.always
     session = list(shop.rows)[:3]
@@ -239,6 +255,8 @@ def test_compares_a_call_with_a_changed_one(shop: Shop) -> None:
 
 def test_an_approximate_index_is_explained_by_what_it_found(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
+    from mtaw_fast.export.index_build import build
+
     shop = Shop(tmp_path / "bundle", "memory", "native", "numpy", seed=3)
     vectors = shop.rec.bundle.item_vectors
     graph = build("hnsw", vectors, 0, lambda _: None)[0]

@@ -29,24 +29,34 @@ CoClicked::Neighbors CoClicked::neighbors(std::int64_t item) const {
 
 double CoClicked::cosine(std::int64_t item, std::int64_t other) const {
     const RowView item_row = row(item), other_row = row(other);
+    const double stored = stored_sessions(item_row, other), norm = cosine_norm(item_row, other_row);
+    // As a float, so that a pair has the cosine that `neighbors` gives it.
+    const auto cosine = static_cast<float>(stored / norm);
+    return cosine > 0 ? static_cast<double>(cosine) : shared_sessions(item, other) / norm;
+}
+
+double CoClicked::sessions(std::int64_t item, std::int64_t other) const {
+    const double stored = stored_sessions(row(item), other);
+    return stored > 0 ? stored : shared_sessions(item, other);
+}
+
+double CoClicked::stored_sessions(const RowView& item_row, std::int64_t other) {
     const std::int32_t* const end = item_row.neighbors + item_row.count;
     const std::int32_t* const found = std::find(item_row.neighbors, end, static_cast<std::int32_t>(other));
-    if (found != end) {
-        const auto n_together =
-            static_cast<double>(from_bfloat16(item_row.values[(found - item_row.neighbors) * kPairKinds + kSes]));
-        const auto cosine = static_cast<float>(n_together / cosine_norm(item_row, other_row));
-        if (cosine > 0) return static_cast<double>(cosine);
-    }
+    if (found == end) return 0;
+    return static_cast<double>(from_bfloat16(item_row.values[(found - item_row.neighbors) * kPairKinds + kSes]));
+}
+
+double CoClicked::shared_sessions(std::int64_t item, std::int64_t other) const {
     if (std::max(item, other) >= tables_->n_items) return 0;
     // Postings ascend.
     const auto begin = [&](std::int64_t item_id) { return tables_->postings + tables_->post_offsets[item_id]; };
-    std::vector<std::int32_t> shared_sessions;
-    std::set_intersection(begin(item), begin(item + 1), begin(other), begin(other + 1),
-                          std::back_inserter(shared_sessions));
+    std::vector<std::int32_t> shared;
+    std::set_intersection(begin(item), begin(item + 1), begin(other), begin(other + 1), std::back_inserter(shared));
     if (base_ != nullptr) {
-        std::erase_if(shared_sessions, [&](std::int32_t session) { return base_->is_dropped(session); });
+        std::erase_if(shared, [&](std::int32_t session) { return base_->is_dropped(session); });
     }
-    return static_cast<double>(shared_sessions.size()) / cosine_norm(item_row, other_row);
+    return static_cast<double>(shared.size());
 }
 
 std::vector<std::size_t> CoClicked::closest(std::int32_t item, const std::vector<std::int32_t>& own) const {

@@ -31,6 +31,9 @@ class CoClicked {
     // Of one pair; if it is not stored, by the latest sessions of both. 0 without a session.
     [[nodiscard]] double cosine(std::int64_t item, std::int64_t other) const;
 
+    // Sessions with both: as stored, rounded to 8 bits above 256, or if the pair is not stored, of the latest.
+    [[nodiscard]] double sessions(std::int64_t item, std::int64_t other) const;
+
     // The indices in `own` of its items that were clicked together with `item`, the closest first, at most kMaxReasons.
     [[nodiscard]] std::vector<std::size_t> closest(std::int32_t item, const std::vector<std::int32_t>& own) const;
 
@@ -38,6 +41,9 @@ class CoClicked {
     [[nodiscard]] RowView row(std::int64_t item) const {
         return base_ == nullptr ? row_of(*tables_, item) : base_->row(item);
     }
+    // Sessions with both by the stored pairs, and by the latest sessions of both.
+    [[nodiscard]] static double stored_sessions(const RowView& item_row, std::int64_t other);
+    [[nodiscard]] double shared_sessions(std::int64_t item, std::int64_t other) const;
     [[nodiscard]] double cosine_norm(const RowView& first, const RowView& other) const;
 
     const TablesView* tables_;

@@ -22,6 +22,7 @@
 #include "rank/reasons.hpp"
 #include "rank/ruled_ranking.hpp"
 #include "ids/python_ids.hpp"
+#include "memory/co_clicked.hpp"
 #include "python_objects.hpp"
 #include "unlocked.hpp"
 
@@ -390,6 +391,19 @@ class EngineObject {
                       });
     }
 
+    // For each of the clicks, how many past sessions have it together with an item; none without a memory.
+    py::array_t<double> sessions_together(std::int32_t item, const py::array& clicks) const {
+        check_item(item);
+        std::vector<double> counts;
+        if (const SessionMemory* const memory = engine_.memory_parts().memory) {
+            const std::vector<std::int32_t> others = checked_items(clicks, "clicks");
+            const Unlocked unlocked;
+            const CoClicked co_clicked(memory->tables(), memory->delta());
+            for (const std::int32_t other : others) counts.push_back(co_clicked.sessions(other, item));
+        }
+        return array_of(counts);
+    }
+
     // A (kind, external ids, what rules did or None) for each of `items`. effects: None, or that of the ranking.
     py::list reasons(const py::array& clicks, const py::array& items, const py::object& effects) const {
         static constexpr const char* kKinds[] = {"session", "together", "encoder"};
@@ -663,6 +677,7 @@ void bind_rank(py::module_& module) {
              py::arg("excluded") = py::none(), py::arg("allowed") = py::none(), py::arg("other") = py::none(),
              py::arg("rules") = py::none())
         .def("reasons", &EngineObject::reasons, py::arg("clicks"), py::arg("items"), py::arg("effects") = py::none())
+        .def("sessions_together", &EngineObject::sessions_together, py::arg("item"), py::arg("clicks"))
         .def("rank_ruled", &EngineObject::rank_ruled_sessions, py::arg("items"), py::arg("offsets"), py::arg("k"),
              py::arg("rules"), py::arg("excluded") = py::none(), py::arg("allowed") = py::none(),
              py::arg("exclude_seen") = false, py::arg("now") = 0, py::arg("context") = py::none(),

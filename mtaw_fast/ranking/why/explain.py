@@ -17,6 +17,7 @@ from mtaw_fast.ranking.why.exclusions import Asked, exclusion_of
 from mtaw_fast.ranking.why.explanation import Explanation, Gate, Part, Source, Why
 from mtaw_fast.ranking.why.trace import Trace, nth
 
+_EXACT = 256  # counts of sessions are rounded above it
 _TRIES = 5  # while clicks are learned between the rankings of a call
 
 
@@ -157,7 +158,7 @@ class _Call:
         if reason.kind == "session":
             words.append("it is in the session")
         if reason.items:
-            words.append(f"past sessions clicked it together with {', '.join(map(str, reason.items))}")
+            words.append(self._together(item, reason.items))
         if "encoder" in kinds:
             words.append("the encoder finds it close to the session")
         if "trends" in kinds:
@@ -169,6 +170,15 @@ class _Call:
         boosts = rule_stages.boosts_of(self.catalog, self.options.rules, self.clicks, item)
         words += [f"{by:+g} by the rule '{text}'" for text, by in boosts]
         return "; ".join(words)
+
+    def _together(self, item: int, clicks: tuple[Any, ...]) -> str:
+        """Return in how many past sessions an item was clicked together with clicks of the session, in words."""
+        counts = self.ranker.sessions_together(item, self.catalog.ids.lookup(clicks)).tolist()
+        texts = [
+            f"{click} in {'about ' if count > _EXACT else ''}{count:,.0f}"
+            for click, count in zip(clicks, counts, strict=True)
+        ]
+        return f"clicked together with {', '.join(texts)} past sessions"
 
     def _gate(self, item: int) -> Gate:
         """Return what stopped an item that no condition excludes: the last stage that took it out of the list."""
