@@ -89,6 +89,7 @@ def test_gates_stand_alone_and_parts_add_up(tmp_path: Path, kind: str, index: st
                 assert explanation.item in out.items
                 continue
             kinds.add(explanation.gate.kind)
+            assert explanation.gate.items or explanation.gate.kind not in ("limit", "diversify", "pinned over")
             assert explanation.item not in out.items
             if explanation.gate.kind == "removed":
                 continue

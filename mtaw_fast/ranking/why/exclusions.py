@@ -47,7 +47,8 @@ def exclusion_of(
             return Gate("filter", "the call's prepared filter leaves it out")
     if options.conditions.exclude_seen and internal_id in clicks:
         back = int(np.flatnonzero(clicks[::-1] == internal_id)[0])
-        return Gate("seen", f"it is in the session, {back} clicks before the last one (exclude_seen)")
+        where = f"{back} clicks before the last one" if back else "as the last click"
+        return Gate("seen", f"it is in the session, {where} (exclude_seen)")
     for condition in rule_stages.entries(options.rules, "filter"):
         for clause in _clauses(condition):
             if not rule_stages.meets(catalog, clause, clicks, internal_id):

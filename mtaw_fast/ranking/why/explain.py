@@ -211,7 +211,7 @@ class _Call:
         places = tuple(self.catalog.ids.external(np.array(same, dtype=np.int32)))
         kind: Any = stage
         verb = "allows no more" if stage == "limit" else "makes it wait"
-        return Gate(kind, f"the rule '{text}' {verb}; its places went to {_listed(places)}", items=places)
+        return Gate(kind, f'the rule "{text}" {verb}; its places went to {_listed(places)}', items=places)
 
     def _ranked_behind(self, item: int) -> Gate:
         """Return how far behind the list an item is ranked."""
@@ -227,7 +227,7 @@ class _Call:
             return Gate("ranked", f"it is ranked {how}", position, score, needed)
         if trace.is_candidate(item):
             quick, cutoff = trace.quick(item)
-            text = f"it is a candidate, but its quick score {quick:.4f} is below {cutoff:.4f}, the least that is ranked"
+            text = f"it is a candidate, but not among the best by quick score: {quick:.4f}, the last has {cutoff:.4f}"
             return Gate("not ranked", text, position, quick, cutoff)
         near = [source for source in trace.sources(item) if source.rank is not None]
         best = min(near, key=lambda source: (source.rank or 0) / max(source.most, 1), default=None)

@@ -74,18 +74,15 @@ def limit_that_holds(
     table = catalog.items or ItemTable(0)
     best: tuple[str, list[int]] = (stage, [])
     for entry in entries(rules, stage):
-        name = entry["per"]
-        own = _values(table, name, [item])[0]
-        same = [
-            other
-            for other, values in zip(above.tolist(), _values(table, name, above.tolist()), strict=True)
-            if other != item and own & values
-        ]
-        of = f" of any {entry['of']}" if "of" in entry else ""
-        if len(same) >= int(entry["most"]):
-            return f"at most {entry['most']}{of} with the same {name}", same
-        if len(same) >= len(best[1]):
-            best = f"at most {entry['most']}{of} with the same {name}", same
+        name, of = entry["per"], f" of any {entry['of']}" if "of" in entry else ""
+        values_above = _values(table, name, above.tolist())
+        for value in sorted(_values(table, name, [item])[0], key=str):
+            same = [other for other, values in zip(above.tolist(), values_above, strict=True) if value in values]
+            text = f"at most {entry['most']}{of} with the {name} {value!r}"
+            if len(same) >= int(entry["most"]):
+                return text, same
+            if len(same) >= len(best[1]):
+                best = text, same
     return best
 
 
