@@ -18,6 +18,7 @@ yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+REFRESH = yaml.safe_load((DEPLOY / "compose.refresh.yaml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 
@@ -46,10 +47,10 @@ def test_the_image_is_small_and_not_root() -> None:
 
 def commands() -> list[list[str]]:
     (image,) = re.findall(r"^CMD (\[\"serve.*\])$", DOCKERFILE, re.M)
-    return [yaml.safe_load(image), COMPOSE["services"]["service"]["command"]]
+    return [yaml.safe_load(image), *(file["services"]["service"]["command"] for file in (COMPOSE, REFRESH))]
 
 
-@pytest.mark.parametrize("command", commands(), ids=["image", "compose"])
+@pytest.mark.parametrize("command", commands(), ids=["image", "compose", "refresh"])
 def test_the_service_knows_its_flags(command: list[str]) -> None:
     arguments = _parser().parse_args([part.replace("redis:6379", "localhost:6379") for part in command])
     assert arguments.host == "0.0.0.0"
@@ -85,6 +86,10 @@ def test_every_image_and_every_package_has_a_hash() -> None:
 
 
 def test_every_container_is_confined() -> None:
+    for name in ("refresh", "refresh-metrics"):
+        service = REFRESH["services"][name]
+        assert (service["cap_drop"], service["read_only"], service["networks"]) == (["ALL"], True, ["metrics"])
+        assert service["security_opt"] == ["no-new-privileges:true"]
     for name, service in COMPOSE["services"].items():
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -127,12 +132,13 @@ def test_the_image_copies_what_cmake_adds() -> None:
     assert [folder for folder in folders if not copied & {folder, *map(str, Path(folder).parents)}] == []
 
 
-def test_the_compose_file_is_valid() -> None:
+@pytest.mark.parametrize(("name", "services"), [("compose.yaml", COMPOSE), ("compose.refresh.yaml", REFRESH)])
+def test_the_compose_file_is_valid(name: str, services: dict[str, Any]) -> None:
     compose_spec = pytest.importorskip("compose_spec", reason="compose-spec is not installed: pip install compose-spec")
-    text = re.sub(r"\$\{(\w+):\?[^}]+\}", r"/given/\1", (DEPLOY / "compose.yaml").read_text())
+    text = re.sub(r"\$\{(\w+):\?[^}]+\}", r"/given/\1", (DEPLOY / name).read_text())
     text = yaml.safe_dump(yaml.safe_load(text))  # compose-spec knows neither merge keys nor a tag before a digest
     text = re.sub(r":[^:\s]+@sha256:", "@sha256:", text)
-    assert set(compose_spec.PyCompose.from_yaml(text).service_names()) == set(COMPOSE["services"])
+    assert set(compose_spec.PyCompose.from_yaml(text).service_names()) == set(services["services"])
 
 
 def test_mounted_files_exist() -> None:
@@ -150,10 +156,26 @@ def test_mounted_files_exist() -> None:
     assert COMPOSE["services"]["service"]["image"] == f"mtaw-fast:{mtaw_fast.__version__}"
 
 
+def test_the_timer_and_the_cron_job_call_the_command() -> None:
+    job = yaml.safe_load((DEPLOY / "refresh/cronjob.yaml").read_text())["spec"]
+    (container,) = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    unit = (DEPLOY / "refresh/mtaw-refresh.service").read_text()
+    (words,) = re.findall(r"^ExecStart=\S+/mtaw-fast (.+)$", unit, re.M)
+    for command in (container["args"], words.split()):
+        assert _parser().parse_args(command).config.suffix == ".toml"
+    assert container["image"] == REFRESH["services"]["refresh"]["image"]
+    assert job["concurrencyPolicy"] == "Forbid"
+
+
 def test_prometheus_and_grafana_find_each_other() -> None:
     load: Any = yaml.safe_load
-    (job,) = load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    job, refresh = load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["service:8000"]}]
+    (targets,) = (f"/etc/prometheus/{name}" for name in refresh["file_sd_configs"][0]["files"])
+    assert targets in REFRESH["services"]["prometheus"]["volumes"][0].split(":")
+    (target,) = load((DEPLOY / "prometheus/refresh.json").read_text())[0]["targets"]
+    assert target.split(":")[0] in REFRESH["services"]
+    assert target.split(":")[1] in REFRESH["services"]["refresh-metrics"]["entrypoint"]
     (source,) = load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     (provider,) = load((DEPLOY / "grafana/provisioning/dashboards/dashboards.yaml").read_text())["providers"]
     assert source["url"] == "http://prometheus:9090"

@@ -11,12 +11,12 @@ from typing import Any
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.storage.files import folder_lock, read_json, write_bytes, write_json
 
-_STATE, _METRICS, _FORMAT = "state.json", "metrics.prom", 1
+_STATE, _METRICS, _FORMAT = "state.json", "metrics/refresh.prom", 1
 _KEPT_RUNS = 400
 
 
 class RefreshState:
-    """The state of the refresh of a folder of bundles; `metrics.prom` next to it is for Prometheus.
+    """The state of the refresh of a folder of bundles; `metrics/refresh.prom` next to it is for Prometheus.
 
     folder: `refresh/` in the folder of bundles. days: by period, {'facts': ..} or {'refused': [..]}. runs: the finished
     ones, the last one last. run: the one in progress, with what its finished steps returned as `done`; None without
@@ -67,9 +67,10 @@ class RefreshState:
             "format": _FORMAT, "item_ids": self.item_ids, "days": self.days, "runs": self.runs[-_KEPT_RUNS:],
             "run": self.run,
         })  # fmt: skip
-        write_bytes(self.folder / _METRICS, self._metrics().encode())
+        (self.folder / _METRICS).parent.mkdir(exist_ok=True)
+        write_bytes(self.folder / _METRICS, self.metrics().encode())
 
-    def _metrics(self) -> str:
+    def metrics(self) -> str:
         """Return when what happened last, in Unix seconds, in Prometheus' text format."""
         last = {
             "refusal": (known["time"] for known in self.days.values() if "refused" in known),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from mtaw_fast.bundle.versions import current_in, promote
 from mtaw_fast.cli import main
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.evaluation.paired import Difference
+from mtaw_fast.online.log import open_log
+from mtaw_fast.online.log.events import Click
+from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.refreshing.judge import lost
 from mtaw_fast.refreshing.state import RefreshState, only_one
 from mtaw_fast.refreshing.steps import STEPS, Steps
@@ -49,34 +53,71 @@ def test_a_new_day_is_added_and_promoted_once(shop: Path) -> None:
     assert Recommender.load(shop / "shop" / "current").recommend(["sku-64"], k=3).items  # an item of that day
     assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "nothing"
     assert not state_of(shop).work.exists()
-    metrics = (state_of(shop).folder / "metrics.prom").read_text()
+    metrics = (state_of(shop).folder / "metrics" / "refresh.prom").read_text()
     assert 'mtaw_refresh_last_seconds{what="refusal"} 0\n' in metrics
     assert 'mtaw_refresh_last_seconds{what="promotion"} 0\n' not in metrics
 
 
-def test_a_shop_of_twelve_days_with_three_bad_ones(shop: Path) -> None:
-    bad = {6: "long", 8: "items", 10: "bots"}
-    made = {}
-    for day in range(4, 12):
+@pytest.mark.parametrize(
+    ("days", "every", "bad"),
+    [
+        pytest.param(12, "5d", {6: "long", 8: "items", 10: "bots"}, id="twelve-days"),
+        pytest.param(
+            365, "14d", {100: "long", 200: "items", 300: "bots"}, id="a-year",
+            marks=pytest.mark.long(caught="here, by twelve days"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_shop_that_drifts_with_three_bad_days(days: int, every: str, bad: dict[int, str], shop: Path) -> None:
+    config, trained, hits = write_config(shop, every), list[int](), list[float]()
+    for day in range(4, days):
         write_day(shop, day, BAD_DAYS[bad[day]](day) if day in bad else None)
-        result = refresh(shop / "shop.toml", now=now_after(day))
+        result = refresh(config, now=now_after(day))
         if day in bad:
             assert result.outcome == "refused"
             assert any(text.startswith(f"{bad[day]}:") for text in result.refused[name_of(day)])
             assert result.bundle == f"{name_of(day - 1)}.bundle"
-        else:
-            assert (result.outcome, result.bundle) == ("promoted", f"{name_of(day)}.bundle")
-            assert result.run is not None
-            made[day] = result.run["done"]["plan"]["how"]
-            assert known_until(shop) == last_click(day)
-    assert {day: how for day, how in made.items() if how == "train"} == {9: "train"}  # 3 + 5 days was bad
-    assert (Bundle.load(shop / "shop" / "current").ids.lookup(["other-1", "sku-70"]) >= 0).tolist() == [False, True]
+            continue
+        assert (result.outcome, result.bundle) == ("promoted", f"{name_of(day)}.bundle")
+        assert result.run is not None
+        hits.append(result.run["done"]["measure"]["frozen"])
+        trained += [day] if result.run["done"]["plan"]["how"] == "train" else []
+        assert known_until(shop) == last_click(day)
+    if days == 12:
+        assert trained == [9]  # five days after the first training, on day 3, is a bad one
+    assert min(hits) > 90  # the newest item is one of 60
+    assert (Bundle.load(shop / "shop" / "current").ids.lookup(["other-1", "sku-5"]) >= 0).tolist() == [False, days < 60]
     state = state_of(shop)
-    assert [day for day, known in state.days.items() if "refused" in known] == [name_of(day) for day in bad]
+    assert [day for day, known in state.days.items() if "refused" in known] == [
+        name_of(day) for day in bad if day >= days - 30
+    ]
     assert [path.stem for path in sorted(state.days_folder.iterdir())] == state.accepted()
     bundles = sorted(path.name for path in (shop / "shop").glob("*.bundle"))
-    assert len(bundles) <= 5
+    assert 3 <= len(bundles) <= 5
     promote(shop / "shop", bundles[0])  # the last good ones are there to go back to
+
+
+def test_no_click_is_lost_between_learning_compaction_and_refresh(shop: Path) -> None:
+    config = write_config(shop)
+    config.write_text(config.read_text().replace('source = "clicks/%Y-%m-%d.csv"', 'learn = "learned"'))
+    log = open_log(LearningSettings(shop / "learned"))
+
+    def append(day: int) -> None:
+        rows = [row.split(",") for row in rows_of(day)]
+        log.append([Click(session, item, int(time) * 1000, trusted=True) for session, item, time in rows])
+
+    for day in range(4, 7):
+        append(day)
+        with closing(Recommender.load(shop / "shop" / "current", learn=shop / "learned")) as serving:
+            serving.catch_up()
+            if day == 5:
+                serving.compact()
+        if day != 5:
+            assert refresh(config, now=now_after(day)).outcome == "promoted"
+    with closing(Recommender.load(shop / "shop" / "current", learn=shop / "learned")) as serving:
+        serving.catch_up()
+        assert serving.bundle.model.sessions.n_clicks == sum(len(rows_of(day)) for day in range(7))
+    log.close()
 
 
 def test_a_day_that_was_late_or_repaired_is_taken_then(shop: Path) -> None:

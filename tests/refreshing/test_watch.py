@@ -135,9 +135,12 @@ def test_a_refused_reload_and_a_silent_service_roll_back(shop: Path, service: Se
 def test_a_watch_that_is_killed_goes_on_and_leaves_others_promotions(
     shop: Path, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
     config = config_of(shop, service, 60.0)
     with monkeypatch.context() as patch:
-        patch.setattr("time.sleep", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("mtaw_fast.refreshing.steps.alarm_of", killed)
         with pytest.raises(KeyboardInterrupt):
             refresh(config, now=now_after(4))
     assert current_in(shop / "shop") == "2026-03-06.bundle"

@@ -53,7 +53,8 @@ def rows_of(day: int, sessions: int = 120, items: int = 60) -> list[str]:
         begin = BEGIN + day * DAY + session * (DAY - 3600) // sessions
         for click in range(length):
             place = int(start + click) % items
-            rows.append(f"{day}-{session},sku-{place + (items if place < day % items else 0)},{begin + 40 * click}")
+            renewed = (day + items - 1 - place) // items
+            rows.append(f"{day}-{session},sku-{place + items * renewed},{begin + 40 * click}")
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast.refreshing.state import RefreshState
 from mtaw_fast.service.observability.metrics import FAMILIES
 from tests.support.service.running import WITH_TOKEN, Running
 
@@ -30,7 +31,7 @@ def series(text_service: Running) -> dict[str, list[dict[str, str]]]:
         text_service.ask("POST", "/v1/recommend", body)
     text_service.ask("POST", "/v1/sessions/dashboard/click", {"items": ["sku-21"]})
     text_service.ask("POST", "/admin/reload", headers=WITH_TOKEN)
-    text = text_service.ask("GET", "/metrics").body.decode()
+    text = text_service.ask("GET", "/metrics").body.decode() + RefreshState(Path("none")).metrics()
     by_name: dict[str, list[dict[str, str]]] = {}
     for name, labels in _SERIES.findall(text):
         by_name.setdefault(name, []).append(dict(_LABEL.findall(labels)))
