@@ -48,7 +48,7 @@ def undone(
     elif gate.kind == "seen":
         options["exclude_seen"] = False
     elif gate.kind == "rule filter":
-        failed = gate.text.removeprefix("it does not meet the rule '").split("' (")[0].removesuffix("'")
+        failed = str(gate.rule)
         assert any(failed in condition for condition in rules["filter"])
         rules["filter"] = [condition for condition in rules["filter"] if failed not in condition]
     elif gate.kind in ("limit", "diversify"):
@@ -166,6 +166,7 @@ def test_exploration_is_named_and_not_counted(shop: Shop) -> None:
     why = rec.why(session, plain, 8, explore=0.5, explore_below=3, **at)
     kinds = [explanation.gate.kind if explanation.gate else "" for explanation in why.items]
     assert "explored over" in kinds
+    assert any("new, with 0 clicks" in explanation.sentence for explanation in rec.why(session, rec.ids, 1, **at).items)
     for _ in range(5):
         assert rec.why(session, plain, 8, explore=0.5, explore_below=3, **at).answer == why.answer
     out = rec.recommend(session, 8, explore=0.5, explore_below=3, **at)

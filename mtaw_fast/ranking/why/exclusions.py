@@ -13,7 +13,7 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.options import Options, conditions_of
 from mtaw_fast.ranking.why import rule_stages
-from mtaw_fast.ranking.why.explanation import Gate
+from mtaw_fast.ranking.why.explanation import Gate, quoted
 
 
 class Asked(NamedTuple):
@@ -52,7 +52,8 @@ def exclusion_of(
     for condition in rule_stages.entries(options.rules, "filter"):
         for clause in _clauses(condition):
             if not rule_stages.meets(catalog, clause, clicks, internal_id):
-                return Gate("rule filter", f"it does not meet the rule '{clause}'{_has(catalog, clause, internal_id)}")
+                text = f"it does not meet the rule {quoted(clause)}{_has(catalog, clause, internal_id)}"
+                return Gate("rule filter", text, rule=clause)
     return None
 
 

@@ -14,7 +14,7 @@ from mtaw_fast.ranking.options import Options
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.why import rule_stages, worth
 from mtaw_fast.ranking.why.exclusions import Asked, exclusion_of
-from mtaw_fast.ranking.why.explanation import Explanation, Gate, Part, Source, Why
+from mtaw_fast.ranking.why.explanation import Explanation, Gate, Part, Source, Why, quoted
 from mtaw_fast.ranking.why.trace import Trace, nth
 
 _EXACT = 256  # counts of sessions are rounded above it
@@ -168,7 +168,7 @@ class _Call:
         elif not kinds:
             words.append("it is no candidate, and fills up a list that is longer than the candidates")
         boosts = rule_stages.boosts_of(self.catalog, self.options.rules, self.clicks, item)
-        words += [f"{by:+g} by the rule '{text}'" for text, by in boosts]
+        words += [f"{by:+g} by the rule {quoted(text)}" for text, by in boosts]
         return "; ".join(words)
 
     def _together(self, item: int, clicks: tuple[Any, ...]) -> str:
@@ -207,11 +207,12 @@ class _Call:
             return Gate("pinned over", f"rules pin {_listed(taken)}, which leaves no place for it", items=taken)
         row = rows[stage]
         above = row.ids[: self.k]
-        text, same = rule_stages.limit_that_holds(self.catalog, self.options.rules, stage, item, above)
+        rule, same = rule_stages.limit_that_holds(self.catalog, self.options.rules, stage, item, above)
         places = tuple(self.catalog.ids.external(np.array(same, dtype=np.int32)))
         kind: Any = stage
         verb = "allows no more" if stage == "limit" else "makes it wait"
-        return Gate(kind, f'the rule "{text}" {verb}; its places went to {_listed(places)}', items=places)
+        text = f"the rule {quoted(rule)} {verb}; its places went to {_listed(places)}"
+        return Gate(kind, text, items=places, rule=rule)
 
     def _ranked_behind(self, item: int) -> Gate:
         """Return how far behind the list an item is ranked."""
@@ -222,6 +223,8 @@ class _Call:
         score, needed = float(row.scores[place]), float(row.scores[min(self.k, len(row.ids)) - 1])
         position = self._final_place(item)
         how = f"{nth(position)}, score {score:.4f} against {needed:.4f} of the {nth(min(self.k, len(row.ids)))}"
+        if item in self.catalog.new_items:
+            how += f"; it is new, with {int(self.catalog.popularity[item]):,} clicks so far"
         trace = self.trace
         if trace is None or not trace.has_memory or trace.row(item) is not None:
             return Gate("ranked", f"it is ranked {how}", position, score, needed)

@@ -7,6 +7,12 @@ from typing import Any, Literal, TypeAlias
 
 from mtaw_fast.ranking.answer import Recommendations
 
+
+def quoted(text: str) -> str:
+    """Return a rule in the quotes that it does not contain, if there are such."""
+    return f"'{text}'" if "'" not in text else f'"{text}"'
+
+
 GateKind: TypeAlias = Literal[
     "unknown", "removed", "hidden", "not available", "excluded", "not allowed", "filter", "seen", "rule filter",
     "limit", "no candidate", "not ranked", "ranked", "diversify", "pinned over", "explored over",
@@ -46,7 +52,8 @@ class Gate:
     """What stopped an item. text: in words. position, score, needed: how far it was, where that can be said.
 
     position: the place that it would have, from 1. score, needed: what it has, and what the last item of the list has;
-    of 'not ranked' these are quick scores. items: external ids of those that have its place, best first.
+    of 'not ranked' these are quick scores. items: external ids of those that have its place, best first. rule: the
+    condition that it does not meet, or the limit.
     """
 
     kind: GateKind
@@ -55,6 +62,7 @@ class Gate:
     score: float | None = None
     needed: float | None = None
     items: tuple[Any, ...] = ()
+    rule: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
