@@ -223,19 +223,20 @@ class _Call:
         score, needed = float(row.scores[place]), float(row.scores[min(self.k, len(row.ids)) - 1])
         position = self._final_place(item)
         how = f"{nth(position)}, score {score:.4f} against {needed:.4f} of the {nth(min(self.k, len(row.ids)))}"
+        new = ""
         if item in self.catalog.new_items:
-            how += f"; it is new, with {int(self.catalog.popularity[item]):,} clicks so far"
+            new = f"; it is new, with {int(self.catalog.popularity[item]):,} clicks so far"
         trace = self.trace
         if trace is None or not trace.has_memory or trace.row(item) is not None:
-            return Gate("ranked", f"it is ranked {how}", position, score, needed)
+            return Gate("ranked", f"it is ranked {how}{new}", position, score, needed)
         if trace.is_candidate(item):
             quick, cutoff = trace.quick(item)
             text = f"it is a candidate, but not among the best by quick score: {quick:.4f}, the last has {cutoff:.4f}"
-            return Gate("not ranked", text, position, quick, cutoff)
+            return Gate("not ranked", text + new, position, quick, cutoff)
         near = [source for source in trace.sources(item) if source.rank is not None]
         best = min(near, key=lambda source: (source.rank or 0) / max(source.most, 1), default=None)
         text = f"it is no candidate; nearest to it is {best.text}" if best else "it is no candidate of any list"
-        return Gate("no candidate", text, position, score, needed)
+        return Gate("no candidate", text + new, position, score, needed)
 
     def _final_place(self, item: int) -> int:
         """Return an item's place in the last stage that still has it, from 1."""
