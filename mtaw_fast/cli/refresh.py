@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
-from mtaw_fast.errors import DataError, require
+from mtaw_fast.errors import DataError, MtawError, require
 from mtaw_fast.refreshing import RefreshResult, refresh
 
 
@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(_lines(result)))
     if result.outcome == "refused":
         raise DataError(f"the log of {result.day} is refused, and nothing was trained on it: {_checks(result)}")
+    if result.outcome == "rolled back" and result.run is not None:
+        raise MtawError(f"{result.run['bundle']} was promoted and rolled back: {result.run['alarm']}")
 
 
 def _checks(result: RefreshResult) -> str:

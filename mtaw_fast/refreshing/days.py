@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from mtaw_fast.data.context import FIRST, OTHER, UNNAMED
 from mtaw_fast.data.readers import ClickOptions
-from mtaw_fast.data.readers.click_log import NO_CLICK, ClickLog, read_log
+from mtaw_fast.data.readers.click_log import ClickLog, read_log
 from mtaw_fast.data.readers.dataset_builder import cut_log, without_bots
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import part_files
@@ -125,31 +126,43 @@ def refusals(facts: DayFacts, others: Sequence[DayFacts], limits: DayChecks) -> 
     return failed
 
 
-def read_period(
-    source: LogSource, period: Period, path: Path, now: float, item_ids: str, earlier: Path | None
-) -> tuple[DayFacts, str]:
-    """Write a period's rows to a Parquet file; return the facts, and the kind of its item ids, 'int' or 'str'.
+class PeriodReader:
+    """Reads the periods of a log. A source that is not by date is read once, for all of them.
 
-    now: Unix seconds. item_ids: the kind that they must have; 'auto': what the log suggests. earlier: the file of the
-    period before. Raises RefusedLogError if there is no log or it cannot be read.
+    now: Unix seconds.
     """
-    log = _rows_of(source, period, item_ids)
-    inside = (log.time >= period.begin) & (log.time < period.end)
-    wrong = ~inside if _DATES in source.source else log.time > now * 1000 + _HOUR_MS
-    rows = log.select(inside)
-    kind = "int" if log.item_ids and isinstance(log.item_ids[0], int) else "str"
-    facts = _facts_of(rows, source.options, float(wrong.mean()) if len(wrong) else 0.0)
-    if facts.clicks:
-        frame = _frame_of(rows, source.options)
-        if earlier is not None:
-            facts = dataclasses.replace(facts, known=_known_share(frame, earlier))
-        with atomic_path(path) as temporary:
-            frame.write_parquet(temporary)
-    return facts, kind
+
+    def __init__(self, source: LogSource, now: float) -> None:
+        self._source, self._now = source, now
+        self._whole: ClickLog | None = None
+
+    def read(self, period: Period, path: Path, item_ids: str, earlier: Path | None) -> tuple[DayFacts, str]:
+        """Write a period's rows to a Parquet file; return the facts, and the kind of its item ids, 'int' or 'str'.
+
+        item_ids: the kind that they must have; 'auto': what the log suggests. earlier: the file of the period before.
+        Raises RefusedLogError if there is no log or it cannot be read.
+        """
+        by_date = _DATES in self._source.source
+        log = self._whole
+        if log is None:
+            log = _rows_of(self._source, period, item_ids)
+            self._whole = None if by_date else log
+        inside = (log.time >= period.begin) & (log.time < period.end)
+        wrong = ~inside if by_date else log.time > self._now * 1000 + _HOUR_MS
+        rows = log.select(inside)
+        kind = "int" if log.item_ids and isinstance(log.item_ids[0], int) else "str"
+        facts = _facts_of(rows, self._source.options, float(wrong.mean()) if len(wrong) else 0.0)
+        if facts.clicks:
+            frame = _frame_of(rows, self._source.options)
+            if earlier is not None:
+                facts = dataclasses.replace(facts, known=_known_share(frame, earlier))
+            with atomic_path(path) as temporary:
+                frame.write_parquet(temporary)
+        return facts, kind
 
 
 def day_options(options: ClickOptions, test_days: float) -> ClickOptions:
-    """Return how to read the files that `read_period` writes."""
+    """Return how to read the files that `PeriodReader` writes."""
     return dataclasses.replace(
         options, session="session_id", user=None if options.user is None else "user_id", item="item_id",
         time="timestamp", time_unit="ms", type=None if options.type is None else "type", separator=None,
@@ -161,7 +174,7 @@ def _rows_of(source: LogSource, period: Period, item_ids: str) -> ClickLog:
     options = source.options
     place: Any = source.source
     if source.learn:
-        place = _learned_clicks(source.learn, period, options)
+        place = _learned_clicks(source.learn, options)
     elif _DATES in place:
         place = datetime.datetime.fromtimestamp(period.begin // 1000, datetime.UTC).strftime(place)
     try:
@@ -174,8 +187,8 @@ def _rows_of(source: LogSource, period: Period, item_ids: str) -> ClickLog:
         raise RefusedLogError("unreadable", str(error)) from None
 
 
-def _learned_clicks(learn: str, period: Period, options: ClickOptions) -> Any:
-    """Return the clicks of a learning log in a period as a frame, without those of sessions that are forgotten."""
+def _learned_clicks(learn: str, options: ClickOptions) -> Any:
+    """Return the clicks of a learning log as a frame, without those of sessions that are forgotten."""
     pl = require("polars", "train")
     stream = learn if "://" in learn else None
     if stream is None and not Path(learn).is_dir():
@@ -187,7 +200,7 @@ def _learned_clicks(learn: str, period: Period, options: ClickOptions) -> Any:
         for event in _events_of(log):
             if isinstance(event, Forget):
                 rows.pop(event.session, None)
-            elif isinstance(event, Click) and not event.refused and period.begin <= event.time < period.end:
+            elif isinstance(event, Click) and not event.refused:
                 known = [(event.context or {}).get(column) for column in options.context]
                 row = (event.session, event.item, event.time, *([] if options.type is None else [event.type or ""]))
                 rows.setdefault(event.session, []).append((*row, *known))
@@ -195,7 +208,7 @@ def _learned_clicks(learn: str, period: Period, options: ClickOptions) -> Any:
         log.close()
     flat = [row for session in rows.values() for row in session]
     if not flat:
-        raise RefusedLogError("empty", "no click is in this period")
+        raise RefusedLogError("empty", "the learning log has no click")
     return pl.DataFrame(flat, schema=[*names, *options.context], orient="row", infer_schema_length=None)
 
 
@@ -224,24 +237,23 @@ def _facts_of(log: ClickLog, options: ClickOptions, outside: float) -> DayFacts:
 def _frame_of(log: ClickLog, options: ClickOptions) -> Any:
     """Return the rows in the columns of `day_options`. Session ids are texts, so that all periods agree."""
     pl = require("polars", "train")
-    owners = log.owner.tolist()
+    owner = pl.Series(log.owner) if not log.owner_ids else pl.Series(log.owner_ids)[log.owner]
     columns: dict[str, Any] = {
-        "session_id" if options.user is None else "user_id": (
-            [log.owner_ids[owner] for owner in owners] if log.owner_ids else list(map(str, owners))
-        ),
-        "item_id": [log.item_ids[item] for item in log.item.tolist()],
+        "session_id" if options.user is None else "user_id": owner.cast(pl.String),
+        "item_id": pl.Series(log.item_ids)[log.item],
         "timestamp": log.time,
     }
     if log.type is not None:
-        names: Mapping[int, str] = {NO_CLICK: _SKIPPED, **dict(enumerate(log.type_names))}
-        columns["type"] = [names[code] for code in log.type.tolist()]
-    frame = pl.DataFrame(columns)
-    if log.context is None or log.context_columns is None:
-        return frame
-    values = [log.context_columns.values_of(codes) for codes in log.context]
-    return frame.with_columns(
-        pl.Series(name, [row.get(name) for row in values], dtype=pl.String) for name in options.context
-    )
+        names = pl.Series([*log.type_names, _SKIPPED])
+        columns["type"] = names[np.minimum(log.type, len(log.type_names)).astype(np.int64)]
+    if log.context is not None and log.context_columns is not None:
+        for number, (name, values) in enumerate(
+            zip(log.context_columns.names, log.context_columns.values, strict=True)
+        ):
+            texts = np.full(FIRST + len(values), None, dtype=object)
+            texts[OTHER], texts[FIRST:] = UNNAMED, values
+            columns[name] = pl.Series(texts.tolist(), dtype=pl.String)[log.context[:, number].astype(np.int64)]
+    return pl.DataFrame(columns)
 
 
 def _known_share(frame: Any, earlier: Path) -> float:

@@ -16,7 +16,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.versions import current_in
 from mtaw_fast.errors import MtawError
 from mtaw_fast.refreshing.config import RefreshConfig
-from mtaw_fast.refreshing.days import DayFacts, Period, RefusedLogError, read_period, refusals
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
 from mtaw_fast.refreshing.plan import plan_lines
 from mtaw_fast.refreshing.state import RefreshState, only_one
 from mtaw_fast.refreshing.steps import FAILED, Steps
@@ -118,6 +118,7 @@ def _read_new(
     Before the first accepted one, periods without a log are none.
     """
     state.days_folder.mkdir(parents=True, exist_ok=True)
+    reader = PeriodReader(config.log, now)
     found, refused = dict[str, DayFacts](), dict[str, list[str]]()
     accepted = state.accepted()
     begun = bool(accepted)
@@ -129,9 +130,7 @@ def _read_new(
         say(f"reading {name}")
         before = [state.file_of(day) for day in accepted if day < name] or [_draft(state, day) for day in found]
         try:
-            facts, kind = read_period(
-                config.log, period, _draft(state, name), now, state.item_ids, before[-1] if before else None
-            )
+            facts, kind = reader.read(period, _draft(state, name), state.item_ids, before[-1] if before else None)
         except RefusedLogError as error:
             if begun or found or not back:
                 refused[name] = [f"{error.check}: {error}"]

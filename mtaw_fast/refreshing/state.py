@@ -31,10 +31,15 @@ class RefreshState:
         self.item_ids = "auto"
         if (self.folder / _STATE).exists():
             values = read_json(self.folder / _STATE, MtawError)
-            if not isinstance(values, dict) or values.get("format") != _FORMAT:
-                raise MtawError(f"{self.folder / _STATE} is not of this release; move {self.folder} away to start over")
-            self.days, self.runs = values["days"], values["runs"]
-            self.run, self.item_ids = values["run"], values["item_ids"]
+            try:
+                if values["format"] != _FORMAT:
+                    raise KeyError("format")
+                self.days, self.runs = values["days"], values["runs"]
+                self.run, self.item_ids = values["run"], values["item_ids"]
+            except (KeyError, TypeError):
+                raise MtawError(
+                    f"{self.folder / _STATE} is damaged, or not of this release; move {self.folder} away to start over"
+                ) from None
 
     @property
     def days_folder(self) -> Path:

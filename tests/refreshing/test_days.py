@@ -14,7 +14,7 @@ from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.refreshing.config import DayChecks, LogSource
-from mtaw_fast.refreshing.days import DayFacts, Period, RefusedLogError, read_period, refusals
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
 from tests.support.shop import BAD_DAYS, BEGIN, DAY, name_of, now_after, rows_of, write_day
 
 OPTIONS = ClickOptions(min_support=2)
@@ -26,7 +26,7 @@ def period_of(day: int) -> Period:
 
 def read(folder: Path, day: int, earlier: Path | None = None, source: LogSource | None = None) -> DayFacts:
     source = source or LogSource(f"{folder}/clicks/%Y-%m-%d.csv", options=OPTIONS)
-    return read_period(source, period_of(day), folder / f"{day}.parquet", now_after(day), "auto", earlier)[0]
+    return PeriodReader(source, now_after(day)).read(period_of(day), folder / f"{day}.parquet", "auto", earlier)[0]
 
 
 @pytest.fixture(scope="module")
