@@ -3,7 +3,7 @@
 python -m bench.experiment [--quick] [--cases NAME,..] [--runs N]
 
 A simulated session has 1 to 8 rankings and a taste of its own (beta-distributed), so that its clicks hang together.
-Values have a long tail (lognormal).
+Values have a long tail (lognormal). The sessions of a visitor share a taste where the metric says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _SESSIONS = 20_000  # of an experiment of the grid
 _SHARES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.01)  # of the second arm
 _RATES = (0.001, 0.01, 0.05, 0.3)
 _TAILS = {"value": 0.8, "value, long tail": 2.0}  # standard deviation of the log of a value
-_METRICS = ("click-through", "buyers", *_TAILS)
+_VISITORS = "click-through, visitors"
+_SESSIONS_OF_A_VISITOR = 5  # on average, anywhere in the experiment
+_METRICS = ("click-through", _VISITORS, "buyers", *_TAILS)
 _LOOKS = {"every session": 1, "every 25": 25, "daily": _SESSIONS // _DAYS, "weekly": _SESSIONS // 4}
 _CHUNK = 400_000  # sessions drawn at a time
 _HOUR_MS = 3_600_000
@@ -60,7 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _grid(report: Report, options: argparse.Namespace) -> None:
     """False alarms without a difference, and truths missed with one of a fifth, at any of the looks."""
     rng = np.random.default_rng(1)
-    allowed = _ALPHA + 2.5 * (_ALPHA * (1 - _ALPHA) / options.runs) ** 0.5
     for metric in _METRICS:
         for share in _SHARES:
             for rate in _RATES[1:2] if options.quick else _RATES:
@@ -68,7 +69,7 @@ def _grid(report: Report, options: argparse.Namespace) -> None:
                     found = wrong_at_looks(rng, options.runs, _SESSIONS, metric, share, rate, effect)
                     cell = {"metric": metric, "share": share, "rate": rate, "effect": effect}
                     report.records.append({"case": "grid", **cell, **found})
-                    if max(found[looks] for looks in _LOOKS) > allowed:
+                    if max(found[looks] for looks in _LOOKS) > _allowed(options.runs):
                         report.refuse(f"grid: {cell}: {found}")
             cells = [one for one in report.records if (one["metric"], one["share"]) == (metric, share)]
             alarms, missed = (
@@ -80,6 +81,26 @@ def _grid(report: Report, options: argparse.Namespace) -> None:
                 f"{metric}, {1 - share:.0%} / {share:.0%}: at most {alarms:.1%} false alarms and {missed:.1%} missed "
                 f"truths; with the variance of each arm, {each:.1%} false alarms"
             )
+
+
+def _arms(report: Report, options: argparse.Namespace) -> None:
+    """The same with three arms: how often one of the two differences is wrong."""
+    rng = np.random.default_rng(3)
+    for metric in ("click-through", "buyers"):
+        for share in (1 / 3, 0.1, 0.01):
+            for effect in (0.0, 0.2):
+                found = wrong_at_looks(rng, options.runs, _SESSIONS, metric, share, 0.01, effect, others=2)
+                cell = {"metric": metric, "share": share, "rate": 0.01, "effect": effect}
+                report.records.append({"case": "arms", **cell, **found})
+                wrong = max(found[looks] for looks in _LOOKS)
+                report.notes.append(f"three arms, two with {share:.0%}: {metric}, effect {effect:g}: {wrong:.1%} wrong")
+                if wrong > _allowed(options.runs):
+                    report.refuse(f"arms: {cell}: {found}")
+
+
+def _allowed(runs: int) -> float:
+    """Return the share of wrong experiments that a cell may have by chance."""
+    return _ALPHA + 2.5 * (_ALPHA * (1 - _ALPHA) / runs) ** 0.5
 
 
 def _power(report: Report, options: argparse.Namespace) -> None:
@@ -119,68 +140,84 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
         report.refuse("drift: an alarm on a log that does not change")
 
 
-_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {"grid": _grid, "power": _power, "drift": _drift}
+_CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {
+    "grid": _grid, "arms": _arms, "power": _power, "drift": _drift,
+}  # fmt: skip
 
 
 def draw(
-    rng: np.random.Generator, runs: int, n: int, metric: str, share: float, rate: float, effect: float
+    rng: np.random.Generator, runs: int, n: int, metric: str, share: float, rate: float, effect: float, others: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (is_other, over, under), [runs, n]: arm, numerator and denominator of n sessions of each experiment.
+    """Return (arm, over, under), [runs, n]: arm, numerator and denominator of n sessions of each experiment.
 
-    share: of the other arm, in which events come 1 + effect times as often.
+    share: of each of the other arms, in which events come 1 + effect times as often.
     """
-    is_other = rng.random((runs, n)) < share
-    factor = np.where(is_other, 1 + effect, 1.0)
+    arm = np.minimum((rng.random((runs, n)) / share).astype(np.int64) + 1, others + 1) % (others + 1)
+    factor = np.where(arm > 0, 1 + effect, 1.0)
     under = np.ones((runs, n))
-    if metric == "click-through":
+    if metric in ("click-through", _VISITORS):
         under = np.minimum(rng.geometric(0.35, (runs, n)), 8).astype(np.float64)
-        taste = np.minimum(rng.beta(10 * rate, 10 * (1 - rate), (runs, n)) * factor, 1)
-        return is_other, rng.binomial(under.astype(np.int64), taste).astype(np.float64), under
+        visitors = n // _SESSIONS_OF_A_VISITOR if metric == _VISITORS else n
+        taste = rng.beta(10 * rate, 10 * (1 - rate), (runs, visitors))
+        if metric == _VISITORS:
+            taste = np.take_along_axis(taste, rng.integers(visitors, size=(runs, n)), axis=1)
+        over = rng.binomial(under.astype(np.int64), np.minimum(taste * factor, 1))
+        return arm, over.astype(np.float64), under
     over = (rng.random((runs, n)) < rate * factor).astype(np.float64)
     if metric in _TAILS:
         over *= np.exp(rng.normal(0, _TAILS[metric], (runs, n)))
-    return is_other, over, under
+    return arm, over, under
 
 
-def _sums(is_other: np.ndarray, over: np.ndarray, under: np.ndarray, step: int) -> np.ndarray:
-    """Return float64[2, 6, runs, looks]: the sums of both arms after each `step` sessions."""
+def _sums(arm: np.ndarray, over: np.ndarray, under: np.ndarray, step: int, others: int = 1) -> np.ndarray:
+    """Return float64[1 + others, 6, runs, looks]: the sums of each arm after each `step` sessions."""
     runs, looks = len(over), over.shape[1] // step
-    terms = unit_sums(over, under)[..., : looks * step]
-    arms = [np.where(mask[:, : looks * step], terms, 0.0) for mask in (~is_other, is_other)]
-    return np.array([arm.reshape(6, runs, looks, step).sum(axis=3).cumsum(axis=2) for arm in arms])
+    terms, arm = unit_sums(over, under)[..., : looks * step], arm[:, : looks * step]
+    arms = [np.where(arm == number, terms, 0.0) for number in range(1 + others)]
+    return np.array([part.reshape(6, runs, looks, step).sum(axis=3).cumsum(axis=2) for part in arms])
 
 
 def wrong_at_looks(
-    rng: np.random.Generator, runs: int, n: int, metric: str, share: float, rate: float, effect: float
+    rng: np.random.Generator, runs: int, n: int, metric: str, share: float, rate: float, effect: float, others: int = 1
 ) -> dict[str, float]:
-    """Return the share of experiments whose interval leaves out the true difference at a look, by how often one looks.
+    """Return the share of experiments of which an interval leaves out the true difference at a look, by how often one
+    looks.
 
-    `variance of each arm` and `fixed test` are of daily looks at intervals with the sum of both arms' own variances, as
-    wide as `multiplier` and as a fixed test say. Of a difference, the truth is exact, for tastes are not cut at 1.
+    others: number of arms that are compared with the first. `variance of each arm` and `fixed test` are of daily looks
+    at intervals of the last one with the sum of both arms' own variances, as wide as `multiplier` and as a fixed test
+    say. Of a difference, the truth is exact, for tastes are not cut at 1.
     """
     truth = rate * effect * (np.exp(_TAILS[metric] ** 2 / 2) if metric in _TAILS else 1.0)
     totals = dict.fromkeys((*_LOOKS, "variance of each arm", "fixed test"), 0)
     chunk = max(1, _CHUNK // n)
+    alpha, planned = _ALPHA / others, n * (1 - (others - 1) * share)
     for begin in range(0, runs, chunk):
-        first, other = _sums(*draw(rng, min(chunk, runs - begin), n, metric, share, rate, effect), 1)
-        evidence = log_evidence(first, other, truth, n, _ALPHA)
-        is_wrong = (evidence >= -np.log(_ALPHA)) & (event_count(first + other) >= FEWEST_EVENTS)
+        first, *compared = _sums(
+            *draw(rng, min(chunk, runs - begin), n, metric, share, rate, effect, others), 1, others
+        )
+        is_wrong = np.zeros(first.shape[1:], dtype=bool)
+        for other in compared:
+            evidence = log_evidence(first, other, truth, planned, alpha)
+            is_wrong |= (evidence >= -np.log(alpha)) & (event_count(first + other) >= FEWEST_EVENTS)
         for name, step in _LOOKS.items():
             totals[name] += int(is_wrong[:, step - 1 :: step].any(axis=1).sum())
         daily = slice(_LOOKS["daily"] - 1, None, _LOOKS["daily"])
-        first, other = first[..., daily], other[..., daily]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distance = np.abs(other[1] / other[2] - first[1] / first[2] - truth)
-            errors = distance / np.sqrt(sum(
-                np.maximum(0, arm[3] - 2 * (ratio := arm[1] / arm[2]) * arm[4] + ratio**2 * arm[5]) / arm[2] ** 2
-                for arm in (first, other)
-            ))  # fmt: skip
-        enough = (np.minimum(first[0], other[0]) >= 50) & np.isfinite(errors)
-        for name, limit in (
-            ("variance of each arm", multiplier(first[0] + other[0], n, _ALPHA)), ("fixed test", _FIXED)
-        ):  # fmt: skip
-            totals[name] += int((enough & (errors > limit)).any(axis=1).sum())
+        for name, wrong in _wrong_by_own_variance(first[..., daily], compared[-1][..., daily], truth, n).items():
+            totals[name] += wrong
     return {name: total / runs for name, total in totals.items()}
+
+
+def _wrong_by_own_variance(first: np.ndarray, other: np.ndarray, truth: float, n: int) -> dict[str, int]:
+    """Return how many experiments miss the truth at a look by intervals with the sum of both arms' own variances."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = np.abs(other[1] / other[2] - first[1] / first[2] - truth)
+        errors = distance / np.sqrt(sum(
+            np.maximum(0, arm[3] - 2 * (ratio := arm[1] / arm[2]) * arm[4] + ratio**2 * arm[5]) / arm[2] ** 2
+            for arm in (first, other)
+        ))  # fmt: skip
+    enough = (np.minimum(first[0], other[0]) >= 50) & np.isfinite(errors)
+    limits = {"variance of each arm": multiplier(first[0] + other[0], n, _ALPHA), "fixed test": _FIXED}
+    return {name: int((enough & (errors > limit)).any(axis=1).sum()) for name, limit in limits.items()}
 
 
 @dataclass(frozen=True, slots=True)

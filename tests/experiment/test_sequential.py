@@ -105,7 +105,10 @@ def test_the_bound_of_an_exponential_holds() -> None:
     assert (np.exp(x - x**2 / 6) <= 1 + x + x**2 / 3 + 1e-12).all()
 
 
-@pytest.mark.parametrize("metric", ["click-through", "buyers", "value", "value, long tail"])
+METRICS = ("click-through", "click-through, visitors", "buyers", "value", "value, long tail")
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("effect", [0.0, 0.2])
 def test_looks_at_every_session_of_unequal_arms_are_seldom_wrong(metric: str, effect: float) -> None:
     """A small form of `python -m bench.experiment --cases grid`; each arm's own variance is wrong in a third."""
@@ -119,11 +122,17 @@ def test_looks_at_every_session_of_unequal_arms_are_seldom_wrong(metric: str, ef
 @pytest.mark.long(caught="test_looks_at_every_session_of_unequal_arms_are_seldom_wrong")
 @pytest.mark.parametrize("share", [0.5, 0.3, 0.2, 0.1, 0.05, 0.01])
 def test_looks_at_every_session_are_seldom_wrong(share: float) -> None:
-    for metric in ("click-through", "buyers", "value", "value, long tail"):
+    for metric in METRICS:
         for rate in (0.001, 0.01, 0.05, 0.3):
             for effect in (0.0, 0.2):
                 found = wrong_at_looks(np.random.default_rng(2), 60, 20_000, metric, share, rate, effect)
                 assert found["every session"] <= 0.05 + 0.07, (metric, rate, effect)
+
+
+@pytest.mark.parametrize("share", [1 / 3, 0.05])
+def test_one_of_two_differences_is_seldom_wrong(share: float) -> None:
+    found = wrong_at_looks(np.random.default_rng(4), 100, 5_000, "buyers", share, 0.05, 0.0, others=2)
+    assert found["every session"] <= 0.05 + 0.05
 
 
 def test_an_interval_is_what_the_evidence_does_not_refute() -> None:
