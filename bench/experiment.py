@@ -1,6 +1,6 @@
 """Experiments that are read at any time, and the drift of live clicks: false alarms, missed truths, power.
 
-python -m bench.experiment [--quick] [--cases NAME,..] [--runs N]
+python -m bench.experiment [--quick] [--cases NAME,..] [--runs N] [--picture FILE.png]
 
 A simulated session has 1 to 8 rankings and a taste of its own (beta-distributed), so that its clicks hang together.
 Values have a long tail (lognormal). The sessions of a visitor share a taste where the metric says so.
@@ -9,15 +9,17 @@ Values have a long tail (lognormal). The sessions of a visitor share a taste whe
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.harness.report import Report, bench_parser, chosen, command, parse
 from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
-from mtaw_fast.errors import UsageError
+from mtaw_fast.errors import UsageError, require
 from mtaw_fast.experiment.drift import FEWEST_CLICKS, GAPS_MS, GROUPS, LENGTHS, THRESHOLD, DriftReference, drift_of
 from mtaw_fast.experiment.sequential import (
     FEWEST_EVENTS,
@@ -51,12 +53,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = bench_parser("experiment", __doc__, "some seconds: 100 runs of one rate")
     parser.add_argument("--cases", metavar="NAME[,NAME]", help="(default: all)")
     parser.add_argument("--runs", type=int, help="simulated experiments of a case (default: 400; --quick 100)")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the case grid")
     options = parse(parser, argv)
     report = Report("experiment", options.quick)
     options.runs = options.runs or (100 if options.quick else 400)
     for name in chosen("--cases", options.cases, _CASES):
         _CASES[name](report, options)
+    if options.picture is not None:
+        figure_of(report.records).savefig(options.picture, dpi=130)
     return report.finish(options.json)
+
+
+def figure_of(records: Sequence[Mapping[str, Any]]) -> Any:
+    """Draw the highest shares of the grid as a matplotlib figure, a panel for each metric, over the splits."""
+    require("matplotlib", "report")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    panels = figure.subplots(1, len(_METRICS), sharey=True)
+    for metric, axes in zip(_METRICS, panels, strict=True):
+        cells = [record for record in records if record["case"] == "grid" and record["metric"] == metric]
+        for name, looks, effect in (
+            ("false alarms", _LOOKS, 0.0), ("missed truths", _LOOKS, 0.2),
+            ("false alarms with the variance of each arm", ["variance of each arm"], 0.0),
+        ):  # fmt: skip
+            highest = [
+                100
+                * max(one[look] for one in cells for look in looks if (one["share"], one["effect"]) == (share, effect))
+                for share in _SHARES
+            ]
+            axes.plot(range(len(_SHARES)), highest, marker="o", markersize=4, label=name)
+        axes.axhline(100 * _ALPHA, color="gray", linewidth=0.8)
+        splits = [f"{1 - share:.0%} / {share:.0%}".replace("%", "") for share in _SHARES]
+        axes.set_xticks(range(len(_SHARES)), splits, rotation=60)
+        axes.set_title(metric, fontsize="medium")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("% of the experiments")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 def _grid(report: Report, options: argparse.Namespace) -> None:
