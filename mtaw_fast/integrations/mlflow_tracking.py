@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -223,6 +223,28 @@ class MlflowRun:
                 shown_uri(self._uri),
                 self._why(error),
             )
+
+
+def add_to_run(uri: str, folder: Path, files: Iterable[Path], metrics: Mapping[str, float]) -> None:
+    """Add files and metrics to the MLflow run of a training. folder: its run folder.
+
+    Raises TrackingError if the server or store cannot be used.
+    """
+    require("mlflow", "mlflow")
+    from mlflow import MlflowClient
+
+    run_id = _noted(folder / NOTE)
+    if run_id is None:
+        raise TrackingError(f"{folder} names no run of MLflow")
+    with _quiet(), _impatient():
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            for file in files:
+                client.log_artifact(run_id, str(file))
+            for name, value in metrics.items():
+                client.log_metric(run_id, _named(name), value)
+        except Exception as error:
+            raise TrackingError(f"MLflow at {shown_uri(uri)} cannot be used ({type(error).__name__})") from None
 
 
 def shown_uri(uri: str) -> str:

@@ -20,7 +20,7 @@ from mtaw_fast.bundle_page import write_report
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.errors import DataWarning, MtawError, TrainingError, UsageError, require
 from mtaw_fast.evaluation.paired import HITS
-from mtaw_fast.integrations.mlflow_tracking import MlflowRun
+from mtaw_fast.integrations.mlflow_tracking import MlflowRun, TrackingError, add_to_run
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.refreshing.config import RefreshConfig
 from mtaw_fast.refreshing.days import day_options
@@ -211,13 +211,23 @@ class Steps:
             return None
         out, dataset = Path(self._config.report), self._state.work / "judge.dataset"
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / f"{self._run['day']}.json", self._run)
+        record = out / f"{self._run['day']}.json"
+        write_json(record, self._run)
         candidate = self._state.work / "candidate.bundle"
         bundle = candidate if self._judges else self._new
         try:
             page = write_report(bundle, out / f"{self._run['day']}.html", dataset=dataset if self._judges else None)
         except MtawError as error:  # such as a missing extra: the bundle is promoted in any case
             return f"no page: {error}"
+        if self._config.mlflow and self._judges:
+            judge = self._run["done"]["judge"]
+            metrics = {
+                f"judge/{name} {state}": values["difference"]
+                for state in ("frozen", "learning")
+                for name, values in judge[state].items()
+            }
+            with contextlib.suppress(TrackingError):
+                add_to_run(self._config.mlflow, run_folder_of(candidate), (page, record), metrics)
         return str(page)
 
     def _clean(self) -> None:
@@ -249,13 +259,18 @@ class Steps:
                     self._config.mlflow, Dataset.load(dataset), rule.config, run_folder_of(bundle), resume=resume,
                     name=f"{self._run['day']} {bundle.name}",
                 )  # fmt: skip
-                stack.enter_context(run)
+                try:
+                    stack.enter_context(run)
+                except TrackingError as error:  # the bundle matters more than its record
+                    self._say(str(error))
+                    run = None
             trained = train(
                 dataset, bundle, rule.config, device=rule.device, budget_minutes=rule.budget_minutes, resume=resume,
                 overwrite=True, reporter=run,
             )  # fmt: skip
             if run is not None:
-                run.finish(trained)
+                with contextlib.suppress(TrackingError):
+                    run.finish(trained)
 
     def _prepared(self, name: str, test_days: float) -> None:
         options = day_options(self._config.log.options, test_days)

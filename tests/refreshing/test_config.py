@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_paths_are_from_the_files_folder_and_times_have_units(tmp_path: Path) ->
     assert config.log.options.types == ("view",)
     config = config_of(tmp_path, 'bundles = "shop"\n[log]\nsource = "s3://logs/%Y-%m-%d.parquet"')
     assert config.log.source == "s3://logs/%Y-%m-%d.parquet"
+
+
+def test_the_pages_example_is_a_config(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "refresh.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
+    assert config_of(tmp_path, text).must_hold == {"P@20": 0.5}
 
 
 @pytest.mark.parametrize(

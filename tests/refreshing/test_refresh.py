@@ -63,8 +63,8 @@ def test_a_new_day_is_added_and_promoted_once(shop: Path) -> None:
     [
         pytest.param(12, "5d", {6: "long", 8: "items", 10: "bots"}, id="twelve-days"),
         pytest.param(
-            365, "14d", {100: "long", 200: "items", 300: "bots"}, id="a-year",
-            marks=pytest.mark.long(caught="here, by twelve days"),
+            365, "60d", {100: "long", 200: "items", 300: "bots"}, id="a-year",
+            marks=[pytest.mark.long(caught="here, by twelve days"), pytest.mark.timeout(3600)],
         ),
     ],
 )  # fmt: skip
@@ -236,3 +236,20 @@ def test_the_command_plans_refuses_and_promotes(
     out = capsys.readouterr()
     assert json.loads(out.out)["outcome"] == "refused"
     assert "mtaw-fast: the log of 2026-03-07 is refused, and nothing was trained on it: missing" in out.err
+
+
+def test_mlflow_has_the_trainings_and_the_judgment(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.chdir(tmp_path)  # artifacts go there
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    config = write_config(shop, "1d", f"mlflow = '{uri}'\nreport = 'reports'\n")
+    assert refresh(config, now=now_after(4)).outcome == "promoted"
+    client = mlflow.MlflowClient(uri)
+    runs = {
+        run.info.run_name: run for run in client.search_runs([it.experiment_id for it in client.search_experiments()])
+    }
+    assert set(runs) == {"2026-03-06 candidate.bundle", "2026-03-06 2026-03-06.bundle"}
+    candidate = runs["2026-03-06 candidate.bundle"]
+    assert "judge/P_at_20 learning" in candidate.data.metrics
+    files = {file.path for file in client.list_artifacts(candidate.info.run_id)}
+    assert {"2026-03-06.html", "2026-03-06.json"} <= files
