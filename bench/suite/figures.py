@@ -28,7 +28,7 @@ PAGES = ("README.md", "docs/results.md", "docs/results/quality.md", "docs/perfor
 # The sources of a section's figures: files of docs/results, parts of quality.jsonl, one run of it or the epochs of one,
 # and `ranking`. `leaking test` has the test figures whose epoch the test set chose; `test` has all others.
 _QUALITY: Mapping[str, tuple[str, ...]] = {
-    "Presets on the test sets": ("test", "published"),
+    "Presets on the test sets": ("test", "published", "by-hand"),
     "Sets on which nothing was chosen": ("test", "test-reads"),
     "Reads of the test sets": ("earlier", "test-reads", "validation"),
     "The paper's own recipe": (
