@@ -19,6 +19,8 @@ from mtaw_fast.evaluation.measuring import COLUMNS
 
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 _HOW = ("auto", "train", "update")
+_ITEM_OPTIONS = ("source", "id", "kinds", "public", "availability")
+_SHORTEST = 60.0  # seconds of a period
 _OWN_OPTIONS = ("since", "until", "test_days")  # which a refresh sets
 
 
@@ -91,13 +93,15 @@ class Watch:
 class RefreshConfig:
     """The settings of `refresh`.
 
-    bundles: folder of the bundles, whose `current` is served. every: seconds of a period. keep: last promoted bundles
+    bundles: folder of the bundles, whose `current` is served. items: the item table of a training as `source`, and the
+    `item_options` of `prepare`. every: seconds of a period. keep: last promoted bundles
     that stay. must_hold: percentage points of a metric that a new training may lose against the served bundle. service:
     address of the service, '' for none. report: folder of reports, '' for none. mlflow: tracking URI, '' for none.
     """
 
     bundles: Path
     log: LogSource
+    items: Mapping[str, Any] = field(default_factory=dict)
     every: float = 86400.0
     keep: int = 3
     train: TrainRule = field(default_factory=TrainRule)
@@ -126,13 +130,21 @@ class RefreshConfig:
 
 
 def _config(values: dict[str, Any], folder: Path) -> RefreshConfig:
-    parts = {name: values.pop(name, {}) for name in ("log", "train", "must_hold", "checks", "watch")}
+    parts = {name: values.pop(name, {}) for name in ("log", "items", "train", "must_hold", "checks", "watch")}
     for name, part in parts.items():
         if not isinstance(part, dict):
             raise UsageError(f"refresh config: [{name}] must be a table")
     if "bundles" not in values:
         raise UsageError('refresh config: bundles is missing; name the folder of bundles, as in bundles = "shop"')
     config = _filled(RefreshConfig, values, "", log=_log(parts["log"], folder), train=_train(parts["train"]))
+    if config.every < _SHORTEST or not config.keep:
+        raise UsageError(f"refresh config: every must be at least {_SHORTEST:g} seconds, and keep at least 1")
+    for name in parts["items"]:
+        if name not in _ITEM_OPTIONS:
+            raise UsageError(f"refresh config: there is no key items.{name}{nearest(name, _ITEM_OPTIONS)}")
+    if parts["items"] and not isinstance(parts["items"].get("source"), str):
+        raise UsageError("refresh config: items.source is missing; name the file of the item table")
+    items = parts["items"] and {**parts["items"], "source": str(folder / parts["items"]["source"])}
     for metric, margin in parts["must_hold"].items():
         if metric not in COLUMNS or not _is_number(margin) or margin < 0:
             raise UsageError(
@@ -140,7 +152,7 @@ def _config(values: dict[str, Any], folder: Path) -> RefreshConfig:
                 "percentage points that it may lose, from 0 on"
             )
     return dataclasses.replace(
-        config, bundles=folder / config.bundles, checks=_filled(DayChecks, parts["checks"], "checks."),
+        config, bundles=folder / config.bundles, items=items, checks=_filled(DayChecks, parts["checks"], "checks."),
         watch=_filled(Watch, parts["watch"], "watch."), must_hold=parts["must_hold"] or config.must_hold,
         report=str(folder / config.report) if config.report else "",
     )  # fmt: skip

@@ -197,7 +197,7 @@ def _planned(config: RefreshConfig, state: RefreshState, now: float) -> RefreshR
         trial = RefreshState(config.bundles)
         trial.folder = Path(scratch)
         if state.days_folder.is_dir():
-            shutil.copytree(state.days_folder, trial.days_folder)
+            shutil.copytree(state.days_folder.absolute(), trial.days_folder, copy_function=os.symlink)
         refused = _read_new(config, trial, newest, now, lambda _: None)
         run = state.run
         if run is None and (day := _next_day(config, trial)) is not None:

@@ -275,10 +275,15 @@ class Steps:
     def _prepared(self, name: str, test_days: float) -> None:
         options = day_options(self._config.log.options, test_days)
         values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        item_options = dict(self._config.items)
+        items = item_options.pop("source", None)
         self._state.work.mkdir(exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
-            prepare(self._state.days_folder, self._state.work / name, name=self._run["day"], overwrite=True, **values)
+            prepare(
+                self._state.days_folder, self._state.work / name, name=self._run["day"], overwrite=True, items=items,
+                item_options=item_options, **values,
+            )  # fmt: skip
 
     def _log(self, bundle: Bundle) -> Any:
         """Return the rows since a period before the bundle's last click, as a frame: sessions go on over midnight."""

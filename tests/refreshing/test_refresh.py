@@ -183,6 +183,16 @@ def test_two_at_once_the_second_says_so(shop: Path) -> None:
         refresh(shop / "shop.toml", now=now_after(4))
 
 
+def test_a_training_takes_the_item_table(shop: Path) -> None:
+    (shop / "items.csv").write_text("sku,color\nsku-7,red\n")
+    config = write_config(shop, "1d")
+    config.write_text(config.read_text() + '[items]\nsource = "items.csv"\nid = "sku"\n')
+    assert refresh(config, now=now_after(4)).outcome == "promoted"
+    items = Bundle.load(shop / "shop" / "current").items
+    assert items is not None
+    assert "color" in items.columns
+
+
 def test_a_training_that_is_worse_is_not_promoted(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "mtaw_fast.refreshing.steps.judged",
