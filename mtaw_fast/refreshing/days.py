@@ -21,7 +21,7 @@ from mtaw_fast.data.readers.click_log import ClickLog, read_log
 from mtaw_fast.data.readers.dataset_builder import cut_log, without_bots
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import part_files
-from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.errors import DataError, MtawError, UsageError, require
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Forget
@@ -156,9 +156,17 @@ class PeriodReader:
             frame = _frame_of(rows, self._source.options)
             if earlier is not None:
                 facts = dataclasses.replace(facts, known=_known_share(frame, earlier))
-            with atomic_path(path) as temporary:
-                frame.write_parquet(temporary)
+            _write(frame, path)
         return facts, kind
+
+
+def _write(frame: Any, path: Path) -> None:
+    pl = require("polars", "train")
+    try:
+        with atomic_path(path) as temporary:
+            frame.write_parquet(temporary)
+    except pl.exceptions.PolarsError as error:  # what it makes of a full disk
+        raise MtawError(f"cannot write {path}: {' '.join(str(error).split())}; free some space") from None
 
 
 def day_options(options: ClickOptions, test_days: float) -> ClickOptions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,34 @@ def test_a_failing_step_starts_over_at_the_third_time(shop: Path, monkeypatch: p
             assert current_in(shop / "shop") == "2026-03-05.bundle"
     assert [run["outcome"] for run in state_of(shop).runs] == ["promoted", "failed"]
     assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "promoted"
+
+
+@pytest.mark.parametrize("first", [pytest.param(0, marks=pytest.mark.long(caught="here, at other writes")), 3])
+def test_a_full_disk_at_any_write_leaves_a_bundle_served(
+    first: int, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = list[str]()
+    for allowed in range(first, 100, 6 if first else 1):
+        shop, left = Path(shutil.copytree(begun, tmp_path / f"{allowed}", symlinks=True)), [allowed]
+
+        def replace(source: Path, target: Path, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            source.replace(target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("mtaw_fast.system.host.replace", replace)
+            try:
+                refresh(shop / "shop.toml", now=now_after(4))
+            except MtawError as error:
+                failed.append(str(error))
+        Bundle.load(shop / "shop" / "current")
+        assert refresh(shop / "shop.toml", now=now_after(4)).bundle == "2026-03-06.bundle"
+        if left[0] >= 0:
+            break
+    assert len(failed) > 4
+    assert not any("\n" in text for text in failed)
 
 
 def test_two_at_once_the_second_says_so(shop: Path) -> None:
