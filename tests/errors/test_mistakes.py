@@ -115,7 +115,7 @@ def test_another_catalog_is_not_measured(shop: Path, measure: Any) -> None:
 def test_a_new_row_waits_and_a_new_column_is_said(shop: Path) -> None:
     recommender = Recommender.load(shop)
     report: ItemsReport = recommender.set_items([{"id": "new", "price": 3.0}], mode="patch")
-    assert any("they wait for a first click" in note and "add_items" in note for note in report.notes)
+    assert any("these rows wait for a first click" in note and "add_items" in note for note in report.notes)
     report = recommender.set_items([{"id": "sku-1", "prise": 3.0}], mode="patch")
     assert "column 'prise' is new in the table; did you mean 'price'?" in report.notes
     report = recommender.set_items([{"id": "sku-1", "price": 3.0}])
