@@ -567,6 +567,8 @@ class Recommender:
             says which ones.
         explore_below : int, default 100
             An item is explored while it has fewer clicks and displays together.
+        explore_seed : int, optional
+            Seed of the draws of the explored items: the same seed draws the same from the same candidates.
 
         Raises UsageError if there is no such option, the session is not a list of ids, k is not a positive whole
         number, the filter is of another catalog, the context or `fields` name a column that does not exist, the rules
@@ -681,7 +683,7 @@ class Recommender:
         types : iterable of iterables of str or None, optional
             The types of each session's clicks, as in `recommend`; not with packed Sessions.
         k, exclude, allow, exclude_seen, filter, at, context, repeats, reasons, fields, rules, placement, session_id,
-        explore, explore_below
+        explore, explore_below, explore_seed
             As in `recommend`, for all sessions.
 
         Raises what `recommend` does, and DataError on an internal id outside the catalog.

@@ -1,6 +1,6 @@
 """The lines of a feedback log. No field is ever null or left out, so that Polars infers every type.
 
-Only the list of a ranking without items is empty.
+Only the list of a ranking without items is empty, and that of the draws where none was drawn.
 """
 
 from __future__ import annotations
@@ -10,13 +10,25 @@ from msgspec import Struct
 SHOWN, CLICKED, CARTED, BOUGHT, EXPLORED = KINDS = ("shown", "clicked", "carted", "bought", "explored")
 
 
+class DrawLine(Struct, kw_only=True):
+    """An item that exploration placed, by a draw.
+
+    position: from 1. candidates: what it was drawn from, best first, with itself. chance: with which it was drawn.
+    """
+
+    position: int
+    candidates: list[int | str]
+    chance: float
+
+
 class RankingLine(Struct, kw_only=True):
     """A ranking that was answered.
 
     time: Unix milliseconds. session: its id, "" if it came without. bundle: the arm's name, "" if one bundle is
     served. share: of the sessions that the arm gets. placement: "" without. rules: the name of the placement's rule
     set, a hash of others, "" without. rules_share: of the sessions that the set gets. route: recommend, batch, click or
-    similar. items: best first; positions count from 1.
+    similar. items: best first; positions count from 1. draws: of the items that exploration placed; older lines have
+    none.
     """
 
     time: int
@@ -31,6 +43,7 @@ class RankingLine(Struct, kw_only=True):
     route: str
     fallback: bool
     items: list[int | str]
+    draws: list[DrawLine] = []
 
 
 class ReportLine(Struct, kw_only=True):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
@@ -36,6 +36,24 @@ class Reason:
     kind: Literal["session", "together", "encoder"]
     items: tuple[Any, ...] = ()
     rule: Literal["boosted", "buried", "pinned", "explored"] | None = None
+
+
+class Draw(NamedTuple):
+    """How exploration came to place an item.
+
+    Attributes
+    ----------
+    position : int
+        Its position in the list, from 0.
+    candidates : list of ids
+        The external ids that it was drawn from, best first: it is one of them.
+    chance : float
+        The probability with which it was drawn.
+    """
+
+    position: int
+    candidates: list[Any]
+    chance: float
 
 
 @dataclass(slots=True, eq=False, repr=False)  # a frozen one takes a microsecond of every call more to make
@@ -71,6 +89,8 @@ class Recommendations:
         or the approximate index found too few candidates.
     explored : bool[len(items)] or None
         If the call explores: which items it placed.
+    draws : list of Draw, default none
+        How each of these was drawn, in the order of their positions.
     unknown_values : tuple of str, default none
         Types of clicks and values of the context that the bundle does not know, such as "type=wish" and
         "referrer=radio". Such a type has no effect; such a value counts as one of all others.
@@ -88,6 +108,7 @@ class Recommendations:
     short: Literal["rules", "candidates"] | None = None
     explored: np.ndarray | None = None
     unknown_values: tuple[str, ...] = ()
+    draws: Sequence[Draw] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -108,7 +129,16 @@ class Recommendations:
         if not isinstance(other, Recommendations):
             return NotImplemented
         return (
-            (self.items, self.unknown, self.fallback, self.reasons, self.fields, self.short, self.unknown_values)
+            (
+                self.items,
+                self.unknown,
+                self.fallback,
+                self.reasons,
+                self.fields,
+                self.short,
+                self.unknown_values,
+                [*self.draws],
+            )
             == (
                 other.items,
                 other.unknown,
@@ -117,6 +147,7 @@ class Recommendations:
                 other.fields,
                 other.short,
                 other.unknown_values,
+                [*other.draws],
             )
             and self.scores.tobytes() == other.scores.tobytes()
             and _bytes(self.repeats) == _bytes(other.repeats)

@@ -1,16 +1,22 @@
-"""Exploration: a share of a list goes to new items until they were shown enough, the best of them for the session.
+"""Exploration: a share of a list goes to new items until they were shown enough, drawn from the best for the session.
 
 New are the items that came since the training (`Catalog.new_items`). The items that are placed replace the last ones of
-the list. Nothing that holds for the list is broken: conditions and filters hold, limits count the placed items too, and
-pins stay where they are, also behind the list.
+the list. Nothing that holds for the list is broken: conditions and filters hold, limits count the placed items too,
+pins stay where they are, also behind the list, and what boosts bury is not placed.
+
+Each item is drawn from up to four candidates, and the answer keeps these with the chance (`Draw`): what other items
+would have earned at the position can be estimated then (`mtaw_fast.experiment.estimate`).
 """
 
 from __future__ import annotations
 
+import random
 import time
+from bisect import bisect
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import zip_longest
+from functools import partial
+from itertools import accumulate, zip_longest
 from typing import NamedTuple
 from zlib import crc32
 
@@ -21,13 +27,18 @@ from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import NO_TIME
 from mtaw_fast.items.unclicked_order import NO_CATEGORY, OWN
 from mtaw_fast.memory.side_features import SideFeatures
-from mtaw_fast.ranking.answer import Reason, Recommendations
+from mtaw_fast.ranking.answer import Draw, Reason, Recommendations
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.item_content import content_arrays
 from mtaw_fast.ranking.options import Conditions, Options
+from mtaw_fast.rules import AppliedRules
 from mtaw_fast.system.fork_lock import ForkLock
 
-_DEPTH = 4  # how many candidates are read for each position, for limits that leave some of them out
+_DEPTH = 4  # candidates of a position, and how many are read for each, for limits that leave some of them out
+_PARTS = (12, 6, 4, 3)  # of the chances, which fall as 1 / rank
+# By the number of candidates: their chances, and the sums of these.
+_CHANCES = [[part / sum(_PARTS[:n]) for part in _PARTS[:n]] for n in range(_DEPTH + 1)]
+_SUMS = [list(accumulate(chances)) for chances in _CHANCES]
 
 # (how many items, conditions) to internal ids int32[..], best first.
 Rank = Callable[[int, Conditions], np.ndarray]
@@ -139,12 +150,12 @@ def with_explored(
     if count <= 0:
         impressions.add(ranked[is_rare_at])
         return replace(answer, explored=np.zeros(len(ranked), dtype=bool))
-    listed, is_new = _listed(catalog, rare, count, ranked, clicks, options, rank)
+    listed, is_new, draws = _listed(catalog, rare, count, ranked, clicks, options, rank)
     impressions.add(np.concatenate([ranked[is_rare_at], listed[is_new]]))
-    if not is_new.any():
+    if not draws:
         return replace(answer, explored=is_new)
     new_reasons = reasons(clicks, listed[is_new]) if answer.reasons is not None else []
-    return _assembled(catalog, answer, ranked, options, listed, is_new, new_reasons)
+    return _assembled(catalog, answer, ranked, options, listed, is_new, new_reasons, draws)
 
 
 def _listed(
@@ -155,12 +166,13 @@ def _listed(
     clicks: np.ndarray,
     options: Options,
     rank: Rank,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the list with exploration: internal ids int32[n], and bool[n], which of them were placed.
+) -> tuple[np.ndarray, np.ndarray, list[_Drawn]]:
+    """Return the list with exploration: internal ids int32[n], bool[n], which of them were placed, and their draws.
 
     rare: bool[size], the new items to explore. count: how many of them to place.
     """
-    unchanged = ranked, np.zeros(len(ranked), dtype=bool)
+    assert options.explore is not None
+    unchanged = ranked, np.zeros(len(ranked), dtype=bool), list[_Drawn]()
     applied = None
     if options.rules is not None:
         applied = catalog.bound_rules.bound(options.rules, int(clicks[-1]) if len(clicks) else None)
@@ -170,29 +182,69 @@ def _listed(
             np.ascontiguousarray(clicks), conditions.excluded, conditions.bits, conditions.exclude_seen
         )
         conditions = conditions.within(applied.filter)
-    fixed = np.isin(ranked, pinned)
+    fixed = np.isin(ranked, pinned) if pinned else np.zeros(len(ranked), dtype=bool)
     count = min(count, int(np.count_nonzero(~fixed & ~rare[ranked])))
     if count <= 0:
         return unchanged
     eligible = rare & ~catalog.unavailable
     eligible[ranked] = False
-    eligible[pinned] = False  # those behind the list, too, have their positions
+    if pinned:
+        eligible[pinned] = False  # those behind the list, too, have their positions
+    if applied is not None and applied.buried is not None:
+        eligible &= ~applied.buried
     if not eligible.any():
         return unchanged
     if conditions.allowed is not None:
         eligible &= conditions.allowed.mask
     candidates = rank(_DEPTH * count, conditions._replace(allowed=Filter(eligible)))
     candidates = _with_unclicked(catalog, candidates, eligible, clicks, conditions, len(candidates))
+    seed = options.explore.seed
+    draw = random.random if seed is None else random.Random(seed).random
     while count:
         is_kept = _without_last(fixed | rare[ranked], count)
-        if applied is None:
-            chosen = candidates[:count].tolist()
-        else:
-            chosen = applied.native.within_limits(ranked[is_kept], candidates, count)
-        if len(chosen) == count:
-            return _placed(ranked, is_kept, fixed, chosen)
-        count = min(count - 1, len(chosen))
+        fitting = None if applied is None else partial(_fitting, applied, ranked[is_kept])
+        draws = _drawn(candidates, count, draw, fitting)
+        if len(draws) == count:
+            return *_placed(ranked, is_kept, fixed, [one.item for one in draws]), draws
+        count = min(count - 1, len(draws))
     return unchanged
+
+
+class _Drawn(NamedTuple):
+    """A drawn internal id, those that it was drawn from, and its chance."""
+
+    item: int
+    candidates: list[int]
+    chance: float
+
+
+def _drawn(
+    candidates: np.ndarray, count: int, draw: Callable[[], float], fitting: Callable[..., list[int]] | None
+) -> list[_Drawn]:
+    """Return up to `count` draws, each from the first `_DEPTH` candidates that are left, the better the likelier.
+
+    draw: returns a number in [0, 1). fitting: returns which of the candidates fit next to those drawn; None: all do.
+    """
+    draws: list[_Drawn] = []
+    left = candidates.tolist()
+    while len(draws) < count:
+        pool = left[:_DEPTH] if fitting is None else fitting(left, [one.item for one in draws])
+        if not pool:
+            break
+        number = min(bisect(_SUMS[len(pool)], draw()), len(pool) - 1)  # the last sum may be rounded down
+        draws.append(_Drawn(pool[number], pool, _CHANCES[len(pool)][number]))
+        left.remove(pool[number])
+    return draws
+
+
+def _fitting(applied: AppliedRules, kept: np.ndarray, left: list[int], drawn: list[int]) -> list[int]:
+    """Return the first `_DEPTH` items that the limits of rules let stand next to those that are kept or drawn."""
+    first, beside = np.array(left[:_DEPTH], dtype=np.int32), np.concatenate([kept, np.array(drawn, dtype=np.int32)])
+    within = applied.native.within_limits
+    together = within(beside, first, _DEPTH)
+    if len(together) == len(first):  # then each does alone
+        return together
+    return [item for item in left if within(beside, np.array([item], dtype=np.int32), 1)][:_DEPTH]
 
 
 def _with_unclicked(
@@ -259,11 +311,12 @@ def _assembled(
     listed: np.ndarray,
     is_new: np.ndarray,
     new_reasons: list[Reason],
+    draws: list[_Drawn],
 ) -> Recommendations:
     """Return the answer with the items of `listed`.
 
     Items of the former answer keep their scores, reasons and fields. is_new: bool[n], which items were placed;
-    new_reasons: theirs, if the answer has reasons.
+    new_reasons: theirs, if the answer has reasons; draws: theirs.
     """
     position_of = {item: position for position, item in enumerate(ranked.tolist())}
     source = [-1 if placed else position_of[item] for item, placed in zip(listed.tolist(), is_new, strict=True)]
@@ -287,6 +340,10 @@ def _assembled(
         reasons=reasons,
         fields=fields,
         explored=is_new,
+        draws=[
+            Draw(position, catalog.ids.external(np.array(one.candidates, dtype=np.int32)), one.chance)
+            for position, one in zip(np.flatnonzero(is_new).tolist(), draws, strict=True)
+        ],
     )
 
 

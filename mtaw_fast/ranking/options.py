@@ -148,13 +148,17 @@ class OptionKeywords(TypedDict, total=False):
     session_id: str | None
     explore: float
     explore_below: int
+    explore_seed: int | None
 
 
 class Explore(NamedTuple):
-    """The share of a list that goes to new items with fewer than `below` displays and clicks together."""
+    """The share of a list that goes to new items with fewer than `below` displays and clicks together.
+
+    seed: of the draws; None: drawn."""
 
     share: float
     below: int
+    seed: int | None = None
 
 
 class Options(NamedTuple):
@@ -242,6 +246,7 @@ def options_of(
     context: Mapping[str, Any] | None = None,
     explore: float = 0.0,
     explore_below: int = EXPLORE_BELOW,
+    explore_seed: int | None = None,
     placement: str | None = None,
     session_id: str | None = None,
     **unknown: Any,
@@ -252,7 +257,7 @@ def options_of(
         raise UsageError(f"recommend has no option {next(iter(unknown))!r}; its options are {names}")
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     field_names = checked_fields(catalog, fields) if fields else ()
-    share = checked_explore(explore, explore_below)
+    share = checked_explore(explore, explore_below, explore_seed)
     unnamed: tuple[str, ...] = ()
     if context and conditions.context is not None and catalog.model.context is not None:
         unnamed = catalog.model.context.columns.unnamed(context, conditions.context)
@@ -262,7 +267,7 @@ def options_of(
     )
 
 
-def checked_explore(share: float, below: int) -> Explore | None:
+def checked_explore(share: float, below: int, seed: int | None = None) -> Explore | None:
     """Return the options of exploration, None for no share. Raises UsageError on values out of range."""
     if type(share) is float and share == 0 and type(below) is int and below == EXPLORE_BELOW:
         return None  # the default of every call: isinstance of numpy's types costs it 0.8 us
@@ -270,7 +275,9 @@ def checked_explore(share: float, below: int) -> Explore | None:
         raise UsageError(f"explore must be a share from 0 to 1, not {shown(share, 60)}")
     if isinstance(below, bool) or not isinstance(below, (int, np.integer)) or below < 1:
         raise UsageError(f"explore_below must be a whole number of at least 1, not {shown(below, 60)}")
-    return Explore(float(share), int(below)) if share else None
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
+        raise UsageError(f"explore_seed must be a whole number, not {shown(seed, 60)}")
+    return Explore(float(share), int(below), None if seed is None else int(seed)) if share else None
 
 
 def checked_fields(catalog: Catalog, fields: Iterable[str]) -> tuple[str, ...]:

@@ -22,11 +22,13 @@ _MAX_BOUND = 256  # their filters are in the cache of bitmaps, which is bounded 
 class AppliedRules:
     """Rules over a catalog after a click.
 
-    filter: the items that may be shown; None: all. native: the rules as `kernels.native.rank` takes them.
+    filter: the items that may be shown; None: all. native: the rules as `kernels.native.rank` takes them. buried:
+    bool[n_items], the items whose boosts add up to less than 0; None if no boost is below 0.
     """
 
     filter: Filter | None
     native: native.AppliedRules
+    buried: np.ndarray | None
 
 
 class BoundRules:
@@ -64,10 +66,13 @@ class BoundRules:
     def _applied(self, rules: RuleSet, item: int | None) -> AppliedRules:
         table, ids, n_items, present, cache = self._parts
         allowed = None if rules.filter is None else cache.filter(rules.filter, table, n_items, item)
-        boosts = [cache.filter(condition, table, n_items, item).packed for condition, _ in rules.boosts]
-        bits = None if allowed is None else allowed.packed
+        boosts = [(cache.filter(condition, table, n_items, item), by) for condition, by in rules.boosts]
+        bits, packed = None if allowed is None else allowed.packed, [boosted.packed for boosted, _ in boosts]
+        buried = None
+        if any(by < 0 for _, by in boosts):
+            buried = sum((by * boosted.mask for boosted, by in boosts), np.zeros(n_items)) < 0
         return AppliedRules(
-            allowed, native.AppliedRules(rules.native, native_columns(table), ids, present, bits, boosts)
+            allowed, native.AppliedRules(rules.native, native_columns(table), ids, present, bits, packed), buried
         )
 
     def _values(self, rules: RuleSet, item: int | None) -> tuple[Any, ...]:

@@ -10,7 +10,8 @@ from zlib import crc32
 
 import msgspec
 
-from mtaw_fast.experiment.lines import KINDS, RankingLine
+from mtaw_fast.experiment.lines import KINDS, DrawLine, RankingLine
+from mtaw_fast.ranking.answer import Draw
 from mtaw_fast.rules import Placed
 from mtaw_fast.service.feedback_store import FeedbackStore
 from mtaw_fast.service.observability.counters import REPORT_CELLS
@@ -41,6 +42,7 @@ class Recorder:
         fallback: bool = False,
         rules: Any = None,
         placed: Placed | None = None,
+        draws: Sequence[Draw] = (),
     ) -> None:
         """Record one ranking; see `RankingLine`. Call it on the event loop. rules: those that the request brings."""
         if self._store is None:
@@ -62,6 +64,7 @@ class Recorder:
             route=route,
             fallback=fallback,
             items=list(items),
+            draws=[DrawLine(position=at + 1, candidates=found, chance=chance) for at, found, chance in draws],
         )
         self._store.record(line)
 

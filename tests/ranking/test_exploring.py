@@ -53,7 +53,9 @@ def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> Non
     seldom = [item for item in out.items if item in SELDOM]
     assert len(seldom) == Impressions().positions(0.5, 20, np.array([1, 2], dtype=np.int32)) == 10
     best = [item for item in rec.recommend(SESSION, N).items if item in SELDOM and item not in plain.items]
-    assert new == best[: len(new)]  # the best of them for the session
+    for draw in out.draws:
+        assert draw.candidates == best[:4]  # the best of them for the session that are left
+        best.remove(out.items[draw.position])
     kept = [item for item in out.items if item not in new]
     assert kept == [item for item in plain.items if item in kept]  # the others keep their order
     assert [reason.rule == "explored" for reason in out.reasons or ()] == out.explored.tolist()
@@ -63,6 +65,48 @@ def test_a_share_of_the_list_goes_to_seldom_shown_items(rec: Recommender) -> Non
     assert everything.explored is not None
     assert everything.explored.all()
     assert not everything.scores.any()  # no neighbor to take one from
+
+
+def test_items_are_drawn_with_the_recorded_chances(rec: Recommender) -> None:
+    seldom, drawn = Counter[str](), dict[str, float]()
+    share = (1 + sum(item in SELDOM for item in rec.recommend(SESSION, 20).items)) / 20
+    for seed in range(2000):
+        out = rec.recommend(SESSION, 20, explore=share, explore_below=1 << 30, explore_seed=seed)
+        (draw,) = out.draws
+        assert out.explored is not None
+        assert np.flatnonzero(out.explored).tolist() == [draw.position]
+        drawn[out.items[draw.position]] = draw.chance
+        seldom[out.items[draw.position]] += 1
+    assert list(drawn.values()) == [drawn[item] for item in seldom]
+    assert sorted(drawn) == sorted(draw.candidates)
+    assert [drawn[item] for item in draw.candidates] == pytest.approx([12 / 25, 6 / 25, 4 / 25, 3 / 25])
+    for item, chance in drawn.items():
+        assert abs(seldom[item] / 2000 - chance) < 0.04
+    assert out == rec.recommend(SESSION, 20, explore=share, explore_below=1 << 30, explore_seed=seed)
+
+
+def test_the_share_of_lists_that_serve_explores_is_kept(rec: Recommender) -> None:
+    rng, shown = np.random.default_rng(0), []
+    for _ in range(400):
+        session = [f"sku-{place}" for place in rng.integers(0, 50, 3)]
+        items = rec.recommend(session, 10, explore=0.05, explore_below=1 << 30).items
+        plain = sum(item in SELDOM for item in rec.recommend(session, 10).items)
+        shown.append(sum(item in SELDOM for item in items) - plain)
+    assert 0 < sum(shown) / 4000 <= 0.05
+
+
+def test_what_rules_bury_is_not_explored(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "bundle", "text-ids", "native", "native", seed=5)
+    rec, shelf = shop.rec, list(shop.rows)[:5]
+    rec.add_items([f"late-{n}" for n in range(4)], vectors=shop.rng.normal(size=(4, shop.d)).astype(np.float32))
+    rec.set_items([{"id": f"late-{n}", "chosen": n < 2} for n in range(4)])
+    bury: dict[str, Any] = {"boost": {"when": "chosen", "by": -1000}}
+    for seed in range(20):
+        out = rec.recommend(shelf, 10, rules=bury, explore=0.5, explore_below=1 << 30, explore_seed=seed)
+        assert not {"late-0", "late-1"} & set(out.items)
+        assert {"late-2", "late-3"} <= set(out.items)
+    both = {"boost": [bury["boost"], {"when": "chosen", "by": 1001}]}
+    assert "late-0" in rec.recommend(shelf, 10, rules=both, explore=0.5, explore_below=1 << 30).items
 
 
 def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> None:
@@ -81,10 +125,10 @@ def test_items_stop_being_explored_after_their_impressions(rec: Recommender) -> 
 
 def test_every_way_to_rank_explores_the_same(folder: Path) -> None:
     answers = [
-        with_new_items(folder).recommend(SESSION, 10, explore=0.4),
-        with_new_items(folder).session(SESSION).recommend(10, explore=0.4),
-        with_new_items(folder).recommend_batch([SESSION], 10, explore=0.4)[0],
-        with_new_items(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4),
+        with_new_items(folder).recommend(SESSION, 10, explore=0.4, explore_seed=3),
+        with_new_items(folder).session(SESSION).recommend(10, explore=0.4, explore_seed=3),
+        with_new_items(folder).recommend_batch([SESSION], 10, explore=0.4, explore_seed=3)[0],
+        with_new_items(folder, encoder="numpy", index="numpy").recommend(SESSION, 10, explore=0.4, explore_seed=3),
     ]
     assert [answer.items for answer in answers] == [answers[0].items] * 4
     assert all(np.array_equal(answer.explored, answers[0].explored) for answer in answers)  # type: ignore[arg-type]

@@ -552,8 +552,19 @@ def test_explored_items_are_marked_and_reported(service: Running) -> None:
     lines = kept_in(Path(service.option("--feedback")))
     kept = [line for line in lines if line["recommendation"] == answer["recommendation"]]
     assert [line["items"] for line in kept if line["what"] == "explored"] == [explored] * bool(explored)
+    recorded = eventually(lambda: answer["recommendation"] in (ids := _rankings(service)) and ids)
+    draws = recorded[answer["recommendation"]]["draws"]
+    assert [draw["position"] for draw in draws] == [n for n, drawn in enumerate(answer["explored"], 1) if drawn]
+    for draw in draws:
+        assert answer["items"][draw["position"] - 1] in draw["candidates"]
+        assert 0 < draw["chance"] <= 1
     for wrong in (1.5, -1, "x"):
         refused(service.ask("POST", "/v1/recommend", {**body, "explore": wrong}), 400, "invalid_request")
+
+
+def _rankings(service: Running) -> dict[str, Any]:
+    """Return the recorded rankings by id."""
+    return {line["recommendation"]: line for line in kept_in(Path(service.option("--feedback")), "rankings")}
 
 
 def test_a_service_explores_new_items_by_itself_and_says_what_became_of_them(

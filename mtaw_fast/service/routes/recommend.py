@@ -88,8 +88,9 @@ def _noted(
     answer = ranked.answer(data.timings)
     if service.feedback is not None:
         service.recorder.record(
-            snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules, question.placed
-        )
+            snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules, question.placed,
+            out.draws,
+        )  # fmt: skip
     return answer
 
 
@@ -118,8 +119,9 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
     for session, ranking, answer in zip(data.sessions, rankings, answers, strict=True):
         count_ranking(service.metrics, snapshot.version, session, ranking, placed)
         service.recorder.record(
-            snapshot, "batch", data.session_id, answer.recommendation, answer.items, answer.fallback, data.rules, placed
-        )
+            snapshot, "batch", data.session_id, answer.recommendation, answer.items, answer.fallback, data.rules,
+            placed, ranking.draws,
+        )  # fmt: skip
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
 
