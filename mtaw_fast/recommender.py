@@ -251,8 +251,9 @@ class Recommender:
         Returns the log position after the clicks. An answer includes them if its `log_position` is not less. To wait
         for that in this process, call `catch_up`.
 
-        Raises UsageError if this recommender was not loaded with `learn`; DataError on a value that is not an id or a
-        time (nothing is learned then); LearnError if the clicks cannot be stored (a full disk): send them again.
+        Raises UsageError if this recommender was not loaded with `learn`; ItemTypeError if all ids are of another type
+        than the catalog's; DataError on a value that is not an id or a time (nothing is learned then); LearnError if
+        the clicks cannot be stored (a full disk): send them again.
         """
         return self._learning("observe").observe(session, listed("items", items), at, types, ids, context, origin)
 

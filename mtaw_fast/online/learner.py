@@ -24,6 +24,7 @@ from typing import Any
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.format import model_hash
 from mtaw_fast.bundle.reader import read_manifest
+from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.errors import DataError, LearnError, MtawError, shown
 from mtaw_fast.online.compaction.compaction import UnconfirmedTimeError
 from mtaw_fast.online.compaction.compactor import CLEANUP_FAILED
@@ -177,6 +178,7 @@ class OnlineLearner:
             checked_click(session, *values, context, where=f"observe, click {index}", trusted=origin is None)
             for index, values in enumerate(zip(items, times, kinds, names, strict=True))
         ]
+        refuse_other_type(self.bundle.ids.kind, items, "observe")
         if origin is not None:
             guard = self._origins
             clicks = guard.judged(guard.origin_of(origin), clicks, self.usual_visits, now)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mtaw_fast import Recommender
-from mtaw_fast.errors import DataError, LearnError, UsageError
+from mtaw_fast.errors import DataError, ItemTypeError, LearnError, UsageError
 from mtaw_fast.online.compaction.compactor import compact_folder
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.log.file_log import FileLog
@@ -184,6 +184,8 @@ def test_bad_clicks_are_refused_as_a_whole(learning: Learning) -> None:
     for letters in wrong:
         with pytest.raises(DataError, match="must be a list, one for each click"):
             rec.observe("s", ["sku-1"] * 4, **letters)
+    with pytest.raises(ItemTypeError, match=r"observe has no id of the catalog's type: its first is 5 \(int\)"):
+        rec.observe("s", [5, 6])
     with pytest.raises(DataError, match="forget: session must be a string that is not empty, not 123"):
         rec.forget(123)  # type: ignore[arg-type]
     assert rec.learner.log.read("") == []

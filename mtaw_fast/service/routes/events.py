@@ -13,6 +13,7 @@ from litestar.connection import ASGIConnection
 from litestar.params import Body, Parameter
 from litestar.types import ASGIApp
 
+from mtaw_fast.data.item_ids import refuse_other_type
 from mtaw_fast.errors import DataError, LearnError
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log.checked_events import checked_click, forget_of
@@ -50,6 +51,7 @@ async def events(request: StrictRequest, data: Annotated[EventsRequest, Body()])
     """
     service = service_of(request)
     _check_backlog(service)  # again: other requests came while the body did
+    refuse_other_type(service.reloader.snapshot.recommender.ids.kind, [event.item for event in data.events], "`events`")
     count, trusted = len(data.events), is_trusted(request.scope, service.settings)
     verdicts: Counter[str | None] = Counter()
 

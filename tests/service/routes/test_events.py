@@ -127,6 +127,11 @@ def test_a_session_with_any_id_that_events_take_can_be_deleted(service: Running,
     assert event.session == name
 
 
+def test_events_with_ids_of_the_other_type_alone_are_refused(service: Running) -> None:
+    reply = service.ask("POST", "/v1/events", {"events": [{"session": "s", "item": 5}, {"session": "s", "item": 6}]})
+    assert (reply.status, reply.code) == (400, "invalid_item"), reply.body
+
+
 @pytest.mark.parametrize("name", ["y" * 513, "%FF", "%E2%98"])
 def test_deleting_a_session_with_an_invalid_id_is_refused(service: Running, name: str) -> None:
     reply = service.ask("DELETE", f"/v1/sessions/{name}")
