@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -273,6 +273,7 @@ def update(
     refit: Literal["ranker", "all"] | None = None,
     device: str = "cpu",
     limits: LearningLimits | None = None,
+    forget: Sequence[str] = (),
     reporter: Any = None,
 ) -> Updated:
     """Add the sessions, items and counts of a log to a bundle. Clicks that it learned before are not learned twice.
@@ -291,6 +292,8 @@ def update(
         Of refit='all'.
     limits : LearningLimits, optional
         Bounds on bots and new items.
+    forget : sequence of str
+        Ids of sessions to remove, as far as updates or learning added them.
     reporter : training.progress.Reporter, optional
         Receives every epoch of a refit.
 
@@ -316,7 +319,7 @@ def update(
             device_of(device)
     limits = log_limits(limits)
     read = log_of(bundle, log, limits)
-    model, summary = apply_log(read, limits, threads=usable_cpus())
+    model, summary = apply_log(read, limits, threads=usable_cpus(), forget=forget)
     began, history = time.perf_counter(), list[dict[str, Any]]()
     folder = bundle.folder if out is None else Path(out)
     if refit:

@@ -6,7 +6,7 @@ Axes: T clicks of the log, B sessions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -94,10 +94,11 @@ class LogEvents:
     """The events of the clicks that the model does not know. They can be read once, in order.
 
     If the model has learned a part of a session, a request to forget it comes before the session's first click, and the
-    whole session is learned again. clicks: so far. forgotten: such sessions so far.
+    whole session is learned again. forget: ids of other sessions to forget, first of all. clicks: so far. forgotten:
+    the model's sessions that are forgotten so far.
     """
 
-    def __init__(self, log: LogFile) -> None:
+    def __init__(self, log: LogFile, forget: Sequence[str] = ()) -> None:
         learned = log.model.log_progress
         self._log, self._names = log, log.names()
         self._known = frozenset[int]() if learned is None else frozenset([*learned.keys.tolist(), *_carried(learned)])
@@ -105,7 +106,7 @@ class LogEvents:
         self._position = START if learned is None else learned.position
         self._started: set[int] = set()
         self.clicks = 0
-        self.forgotten: list[str] = []
+        self.forgotten = [name for name in forget if key_of(name) in self._known]
 
     def of(self, begin: int, end: int) -> list[LogEntry]:
         """Return the events of the clicks begin .. end - 1."""
@@ -128,6 +129,8 @@ class LogEvents:
 
     def chunks(self) -> Iterator[list[LogEntry]]:
         """Yield all events, a few thousand at a time."""
+        begin = int(self._log.times.min()) if len(self._log.times) else 0
+        yield [LogEntry(Forget(name, begin), self._position) for name in self.forgotten]
         for begin in range(0, len(self._log.stream), _CHUNK):
             yield self.of(begin, begin + _CHUNK)
 
@@ -144,8 +147,9 @@ class UpdateSummary:
 
     clicks, sessions: in the log. known_clicks: of sessions that the model knew, or that its training left out.
     learned_clicks, learned_sessions, new_items: added to the model; a session that continues counts as new.
-    dropped_sessions: those that the model knew in part, which the whole session replaced. refused: clicks that were not
-    learned, by reason; those of whole sessions of bots included. bots: sessions of bots that were left out.
+    dropped_sessions: those that the model knew in part, which the whole session replaced, or was to forget. refused:
+    clicks that were not learned, by reason; those of whole sessions of bots included. bots: sessions of bots that were
+    left out.
     """
 
     clicks: int
@@ -159,12 +163,15 @@ class UpdateSummary:
     bots: int = 0
 
 
-def apply_log(log: LogFile, limits: LearningLimits, *, threads: int = 1) -> tuple[Model, UpdateSummary]:
+def apply_log(
+    log: LogFile, limits: LearningLimits, *, threads: int = 1, forget: Sequence[str] = ()
+) -> tuple[Model, UpdateSummary]:
     """Return the model with the log learned: equal to the bit to what online learning makes of the same events.
 
-    Its tables end with the log's sessions, ordered by last click. threads: for the tables.
+    Its tables end with the log's sessions, ordered by last click. threads: for the tables. forget: ids of sessions that
+    are removed.
     """
-    before, refused, events = log.model, Counter[str](), LogEvents(log)
+    before, refused, events = log.model, Counter[str](), LogEvents(log, forget)
     identity = "" if before.log_progress is None else before.log_progress.log
     model = compact_model(before, identity, events.chunks(), limits, all_over=True, threads=threads, refused=refused)
     if log.stream.times is None and (progress := model.log_progress) is not None:  # made-up times say nothing of an age

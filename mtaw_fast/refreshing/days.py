@@ -5,9 +5,10 @@ A refused period has no file, so nothing trains on it. Axes: T rows, B sessions.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -129,12 +130,13 @@ def refusals(facts: DayFacts, others: Sequence[DayFacts], limits: DayChecks) -> 
 class PeriodReader:
     """Reads the periods of a log. A source that is not by date is read once, for all of them.
 
-    now: Unix seconds.
+    now: Unix seconds. forgotten: `forgotten_in` of a learning log that was read.
     """
 
     def __init__(self, source: LogSource, now: float) -> None:
         self._source, self._now = source, now
         self._whole: ClickLog | None = None
+        self.forgotten: dict[str, int] = {}
 
     def read(self, period: Period, path: Path, item_ids: str, earlier: Path | None) -> tuple[DayFacts, str]:
         """Write a period's rows to a Parquet file; return the facts, and the kind of its item ids, 'int' or 'str'.
@@ -145,7 +147,7 @@ class PeriodReader:
         by_date = _DATES in self._source.source
         log = self._whole
         if log is None:
-            log = _rows_of(self._source, period, item_ids)
+            log = _rows_of(self._source, period, item_ids, self.forgotten)
             self._whole = None if by_date else log
         inside = (log.time >= period.begin) & (log.time < period.end)
         wrong = ~inside if by_date else log.time > self._now * 1000 + _HOUR_MS
@@ -178,11 +180,21 @@ def day_options(options: ClickOptions, test_days: float) -> ClickOptions:
     )  # fmt: skip
 
 
-def _rows_of(source: LogSource, period: Period, item_ids: str) -> ClickLog:
+def remove_forgotten(path: Path, forgotten: Mapping[str, int]) -> None:
+    """Remove sessions' clicks from a period's file, up to when each asked to be forgotten."""
+    pl = require("polars", "train")
+    frame = pl.read_parquet(path)
+    asked = frame[:, 0].replace_strict(forgotten, default=None, return_dtype=pl.Int64)
+    kept = frame.filter(asked.is_null() | (frame["timestamp"] > asked))
+    if len(kept) < len(frame):
+        _write(kept, path)
+
+
+def _rows_of(source: LogSource, period: Period, item_ids: str, forgotten: dict[str, int]) -> ClickLog:
     options = source.options
     place: Any = source.source
     if source.learn:
-        place = _learned_clicks(source.learn, options)
+        place = _learned_clicks(source.learn, options, forgotten)
     elif _DATES in place:
         place = datetime.datetime.fromtimestamp(period.begin // 1000, datetime.UTC).strftime(place)
     try:
@@ -195,37 +207,40 @@ def _rows_of(source: LogSource, period: Period, item_ids: str) -> ClickLog:
         raise RefusedLogError("unreadable", str(error)) from None
 
 
-def _learned_clicks(learn: str, options: ClickOptions) -> Any:
-    """Return the clicks of a learning log as a frame, without those of sessions that are forgotten."""
+def forgotten_in(learn: str) -> dict[str, int]:
+    """Return when each session asked to be forgotten, in Unix milliseconds, in a learning log."""
+    return {event.session: event.time for event in _events_of(learn) if isinstance(event, Forget)}
+
+
+def _learned_clicks(learn: str, options: ClickOptions, forgotten: dict[str, int]) -> Any:
+    """Return the clicks of a learning log as a frame, without those of sessions that are forgotten; collect these."""
     pl = require("polars", "train")
-    stream = learn if "://" in learn else None
-    if stream is None and not Path(learn).is_dir():
-        raise UsageError(f"refresh config: log.learn {learn} does not exist; name the folder of a service")
-    log = open_log(LearningSettings(Path(learn), stream))
     names = (options.owner, options.item, options.time, *([] if options.type is None else [options.type]))
     rows: dict[str, list[tuple[Any, ...]]] = {}
-    try:
-        for event in _events_of(log):
-            if isinstance(event, Forget):
-                rows.pop(event.session, None)
-            elif isinstance(event, Click) and not event.refused:
-                known = [(event.context or {}).get(column) for column in options.context]
-                row = (event.session, event.item, event.time, *([] if options.type is None else [event.type or ""]))
-                rows.setdefault(event.session, []).append((*row, *known))
-    finally:
-        log.close()
+    for event in _events_of(learn):
+        if isinstance(event, Forget):
+            rows.pop(event.session, None)
+            forgotten[event.session] = event.time
+        elif isinstance(event, Click) and not event.refused:
+            known = [(event.context or {}).get(column) for column in options.context]
+            row = (event.session, event.item, event.time, *([] if options.type is None else [event.type or ""]))
+            rows.setdefault(event.session, []).append((*row, *known))
     flat = [row for session in rows.values() for row in session]
     if not flat:
         raise RefusedLogError("empty", "the learning log has no click")
     return pl.DataFrame(flat, schema=[*names, *options.context], orient="row", infer_schema_length=None)
 
 
-def _events_of(log: Any) -> Iterator[Any]:
-    position = START
-    while entries := log.read(position):
-        for entry in entries:
-            yield entry.event
-        position = entries[-1].position
+def _events_of(learn: str) -> Iterator[Any]:
+    stream = learn if "://" in learn else None
+    if stream is None and not Path(learn).is_dir():
+        raise UsageError(f"refresh config: log.learn {learn} does not exist; name the folder of a service")
+    with contextlib.closing(open_log(LearningSettings(Path(learn), stream))) as log:
+        position = START
+        while entries := log.read(position):
+            for entry in entries:
+                yield entry.event
+            position = entries[-1].position
 
 
 def _facts_of(log: ClickLog, options: ClickOptions, outside: float) -> DayFacts:
@@ -248,7 +263,7 @@ def _frame_of(log: ClickLog, options: ClickOptions) -> Any:
     owner = pl.Series(log.owner) if not log.owner_ids else pl.Series(log.owner_ids)[log.owner]
     columns: dict[str, Any] = {
         "session_id" if options.user is None else "user_id": owner.cast(pl.String),
-        "item_id": pl.Series(log.item_ids)[log.item],
+        "item_id": pl.Series(log.item_ids)[log.item].zip_with(pl.Series(log.is_click), pl.Series([None])),
         "timestamp": log.time,
     }
     if log.type is not None:

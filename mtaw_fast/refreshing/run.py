@@ -16,7 +16,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.versions import current_in
 from mtaw_fast.errors import MtawError
 from mtaw_fast.refreshing.config import RefreshConfig
-from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals, remove_forgotten
 from mtaw_fast.refreshing.plan import plan_lines
 from mtaw_fast.refreshing.state import RefreshState, only_one
 from mtaw_fast.refreshing.steps import FAILED, Steps
@@ -138,6 +138,9 @@ def _read_new(
         if facts.clicks or found or begun or not back:
             found[name] = facts
             state.item_ids = kind if facts.clicks else state.item_ids
+    if reader.forgotten:
+        for day in accepted:
+            remove_forgotten(state.file_of(day), reader.forgotten)
     usual = {day: DayFacts(**state.days[day]["facts"]) for day in accepted} | found
     for name, facts in found.items():
         others = [other for day, other in sorted(usual.items()) if day != name and other.clicks]

@@ -23,7 +23,7 @@ from mtaw_fast.evaluation.paired import HITS
 from mtaw_fast.integrations.mlflow_tracking import MlflowRun, TrackingError, add_to_run
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.refreshing.config import RefreshConfig
-from mtaw_fast.refreshing.days import day_options
+from mtaw_fast.refreshing.days import day_options, forgotten_in
 from mtaw_fast.refreshing.judge import judged, replayed
 from mtaw_fast.refreshing.plan import how_to
 from mtaw_fast.refreshing.service import ServiceCounts, ServiceError, alarm_of, counts_from, counts_of, reload
@@ -122,8 +122,10 @@ class Steps:
         incumbent = self._incumbent()
         if incumbent.memory is None or not incumbent.dataset.get("reader"):
             return None
-        refit: Any = self._config.train.refit or None
-        updated = update(incumbent, self._log(incumbent), out=self._new, refit=refit, device=self._config.train.device)
+        rule, learn = self._config.train, self._config.log.learn
+        refit: Any = rule.refit or None
+        forget = list(forgotten_in(learn)) if learn else []
+        updated = update(incumbent, self._log(incumbent), out=self._new, refit=refit, device=rule.device, forget=forget)
         return {"made": "updated", "clicks": updated.summary.learned_clicks, "new_items": updated.summary.new_items}
 
     def _check(self) -> None:

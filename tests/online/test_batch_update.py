@@ -124,7 +124,7 @@ def test_only_an_update_with_a_refit_counts_as_a_training(tmp_path: Path) -> Non
 def test_what_a_refit_cannot_do_is_refused_before_the_log_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtaw_fast.cli.click_logs.apply_log", lambda *_, **__: pytest.fail("the log was read"))
+    monkeypatch.setattr("mtaw_fast.workflow.apply_log", lambda *_, **__: pytest.fail("the log was read"))
     source = written(tmp_path / "log.csv", ROWS)
     weighted = replace(MODEL, config=MODEL.config.replace(type_weights="view=2"))
     for model, device, message in ((MODEL, "tpu9", "device 'tpu9'"), (weighted, "cpu", "weights by type (view=2)")):
@@ -170,7 +170,7 @@ def test_of_two_updates_at_once_one_is_refused(
         assert main(["update", str(folder), str(logs[1])]) == 0
         return apply_log(*arguments, **options)
 
-    monkeypatch.setattr("mtaw_fast.cli.click_logs.apply_log", overtaken)
+    monkeypatch.setattr("mtaw_fast.workflow.apply_log", overtaken)
     assert main(["update", str(folder), str(logs[0])]) == 1
     error = capsys.readouterr().err
     assert f"{folder} was changed by another process since it was read; run the command again" in error

@@ -14,7 +14,7 @@ from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.refreshing.config import DayChecks, LogSource
-from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals, remove_forgotten
 from tests.support.shop import BAD_DAYS, BEGIN, DAY, name_of, now_after, rows_of, write_day
 
 OPTIONS = ClickOptions(min_support=2)
@@ -83,6 +83,14 @@ def test_the_learning_log_is_a_source_without_forgotten_sessions(tmp_path: Path)
     assert pl.read_parquet(tmp_path / "1.parquet").rows() == [("s-1", "sku-1", begin + 5), ("s-4", "sku-4", begin + 8)]
 
 
+def test_clicks_up_to_a_request_to_forget_are_removed_from_a_period(tmp_path: Path) -> None:
+    path = tmp_path / "1.parquet"
+    rows = [("a", 1, 5), ("b", 2, 6), ("a", 3, 7), ("a", 4, 8)]
+    pl.DataFrame(rows, schema=["session_id", "item_id", "timestamp"], orient="row").write_parquet(path)
+    remove_forgotten(path, {"a": 7, "c": 9})
+    assert pl.read_parquet(path).rows() == [("b", 2, 6), ("a", 4, 8)]
+
+
 def test_types_context_and_users_stay(tmp_path: Path) -> None:
     begin = period_of(1).begin
     frame = pl.DataFrame({
@@ -95,7 +103,7 @@ def test_types_context_and_users_stay(tmp_path: Path) -> None:
     read(tmp_path, 1, source=LogSource(str(tmp_path / "log.parquet"), options=options))
     # A row that does not count as a click only bridges gaps: its item is not read.
     assert pl.read_parquet(tmp_path / "1.parquet").rows() == [
-        ("7", 1, begin + 1, "view", "mail"), ("7", 1, begin + 2, "-", None), ("8", 3, begin + 3, "cart", "search"),
+        ("7", 1, begin + 1, "view", "mail"), ("7", None, begin + 2, "-", None), ("8", 3, begin + 3, "cart", "search"),
     ]  # fmt: skip
 
 

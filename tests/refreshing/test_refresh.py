@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from mtaw_fast import Recommender, refresh
@@ -113,12 +114,17 @@ def test_no_click_is_lost_between_learning_compaction_and_refresh(shop: Path) ->
         with closing(Recommender.load(shop / "shop" / "current", learn=shop / "learned")) as serving:
             serving.catch_up()
             if day == 5:
+                serving.forget(forgotten := rows_of(4)[0].split(",")[0])
                 serving.compact()
         if day != 5:
             assert refresh(config, now=now_after(day)).outcome == "promoted"
+    sessions = pl.read_parquet(state_of(shop).file_of(name_of(4)))["session_id"]
+    assert len(sessions) > 100
+    assert forgotten not in sessions
     with closing(Recommender.load(shop / "shop" / "current", learn=shop / "learned")) as serving:
         serving.catch_up()
-        assert serving.bundle.model.sessions.n_clicks == sum(len(rows_of(day)) for day in range(7))
+        n_forgotten = sum(row.split(",")[0] == forgotten for row in rows_of(4))
+        assert serving.bundle.model.sessions.n_clicks == sum(len(rows_of(day)) for day in range(7)) - n_forgotten
     log.close()
 
 
