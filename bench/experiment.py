@@ -1,4 +1,4 @@
-"""Experiments that are read at any time, and the drift of live clicks: false alarms, missed truths, power.
+"""Experiments that are read at any time, estimates of other bundles, and the drift of live clicks.
 
 python -m bench.experiment [--quick] [--cases NAME,..] [--runs N] [--picture FILE.png]
 
@@ -21,6 +21,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.data.synthetic import draw_sessions
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.experiment.drift import FEWEST_CLICKS, GAPS_MS, GROUPS, LENGTHS, THRESHOLD, DriftReference, drift_of
+from mtaw_fast.experiment.estimate import Draws, estimate
 from mtaw_fast.experiment.sequential import (
     FEWEST_EVENTS,
     event_count,
@@ -30,6 +31,7 @@ from mtaw_fast.experiment.sequential import (
     unit_sums,
     units_needed,
 )
+from mtaw_fast.ranking.exploring import CHANCES
 
 _DAYS = 28
 _DAY_MS = 86_400_000
@@ -45,6 +47,9 @@ _METRICS = ("click-through", _VISITORS, "buyers", *_TAILS)
 _LOOKS = {"every session": 1, "every 25": 25, "daily": _SESSIONS // _DAYS, "weekly": _SESSIONS // 4}
 _CHUNK = 400_000  # sessions drawn at a time
 _HOUR_MS = 3_600_000
+_ITEMS, _CANDIDATES = 40, len(CHANCES) - 1  # of a simulated log of draws
+_DRAWN_LOGS = ((300, 0.3), (1_000, 0.05), (3_000, 0.02), (3_000, 0.2), (10_000, 0.02))  # sessions, rate
+_MISSED = 0.075  # of the 95% intervals of an estimate, at most
 
 
 @command
@@ -157,6 +162,19 @@ def _power(report: Report, options: argparse.Namespace) -> None:
             report.refuse(f"power: {record}")
 
 
+def _estimates(report: Report, options: argparse.Namespace) -> None:
+    """What another bundle would have earned at explored positions, against the truth."""
+    rng = np.random.default_rng(4)
+    for sessions, rate in _DRAWN_LOGS[:2] if options.quick else _DRAWN_LOGS:
+        for name, found in errors_of_estimates(rng, options.runs, sessions, rate).items():
+            record = {"sessions": sessions, "rate": rate, "estimate": name, **found}
+            report.records.append({"case": "estimates", **record})
+            report.notes.append(f"estimates: {record}")
+            too_far = abs(found["bias"]) > 4 * found["deviation"] / options.runs**0.5
+            if too_far or 1 - found["coverage"] > _MISSED + 2.5 * (_MISSED / options.runs) ** 0.5:
+                report.refuse(f"estimates: {record}")
+
+
 def _drift(report: Report, options: argparse.Namespace) -> None:
     drawn = draw_sessions(3_000, 20_000 if options.quick else 200_000, 1)
     step = 30 * _DAY_MS // len(drawn)
@@ -175,7 +193,7 @@ def _drift(report: Report, options: argparse.Namespace) -> None:
 
 
 _CASES: dict[str, Callable[[Report, argparse.Namespace], None]] = {
-    "grid": _grid, "arms": _arms, "power": _power, "drift": _drift,
+    "grid": _grid, "arms": _arms, "power": _power, "estimates": _estimates, "drift": _drift,
 }  # fmt: skip
 
 
@@ -252,6 +270,53 @@ def _wrong_by_own_variance(first: np.ndarray, other: np.ndarray, truth: float, n
     enough = (np.minimum(first[0], other[0]) >= 50) & np.isfinite(errors)
     limits = {"variance of each arm": multiplier(first[0] + other[0], n, _ALPHA), "fixed test": _FIXED}
     return {name: int((enough & (errors > limit)).any(axis=1).sum()) for name, limit in limits.items()}
+
+
+def drawn_log(rng: np.random.Generator, sessions: int, rate: float) -> tuple[Draws, float, float]:
+    """Return a log of explored positions, what the other bundle would earn at one, and what the log's earns.
+
+    Sessions have 1 to 8 positions and a taste that these share, items a quality, and each item fits some positions
+    better. Both bundles rank the candidates by the chance of a click, with errors.
+    """
+    session = np.repeat(np.arange(sessions), np.minimum(rng.geometric(0.35, sessions), 8))
+    n = len(session)
+    quality = np.random.default_rng(7).gamma(2, 0.5, _ITEMS)
+    items = np.argsort(rng.random((n, _ITEMS)), axis=1)[:, :_CANDIDATES]
+    clicks = rng.gamma(4, 0.25, sessions)[session, None] * quality[items] * rng.gamma(1, 1, items.shape)
+    order = np.argsort(rng.gumbel(size=items.shape) - clicks, axis=1)
+    items, clicks = np.take_along_axis(items, order, 1), np.take_along_axis(clicks, order, 1)
+    chances, row = np.array(CHANCES[_CANDIDATES]), np.arange(n)
+    drawn = np.minimum(np.searchsorted(chances.cumsum(), rng.random(n)), _CANDIDATES - 1)
+    chosen = np.argmax(clicks + rng.gumbel(size=items.shape), axis=1)
+    truth = np.minimum(rate * clicks, 1)
+    earned = (rng.random(n) < truth[row, drawn]).astype(np.float64)
+    draws = Draws(session, chances[drawn], items[row, drawn], items[row, chosen], earned)
+    return draws, float(truth[row, chosen].mean()), float((truth @ chances).mean())
+
+
+def errors_of_estimates(rng: np.random.Generator, runs: int, sessions: int, rate: float) -> dict[str, dict[str, float]]:
+    """Return bias and standard deviation, relative to the truth, of each estimate, and how often its interval has it.
+
+    The truth is the mean over all runs.
+    """
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    truths = []
+    for _ in range(runs):
+        draws, chosen, recorded = drawn_log(rng, sessions, rate)
+        truths.append((chosen, recorded, chosen - recorded))
+        result = estimate(draws)
+        for one in (*result.estimates, result.recorded, result.difference):
+            found.setdefault(one.name, []).append((one.value, *one.interval))
+    chosen, recorded, gain = np.mean(truths, axis=0)
+    errors = {}
+    for name, rows in found.items():
+        truth = {"recorded": recorded, "difference": gain}.get(name, chosen)
+        value, low, high = np.array(rows).T
+        errors[name] = {
+            "bias": float(value.mean() / truth - 1), "deviation": float(value.std() / truth),
+            "coverage": float(((low <= truth) & (truth <= high)).mean()),
+        }  # fmt: skip
+    return errors
 
 
 @dataclass(frozen=True, slots=True)

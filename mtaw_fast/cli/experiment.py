@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.experiment import Question, analyze, read_feedback
-from mtaw_fast.experiment.analysis import METRICS, UNITS
+from mtaw_fast.experiment.analysis import METRICS, SCALES, UNITS
 
+_EARNINGS = {
+    "click-through": "clicks of 100 explored positions", "buyers": "purchases of 100 explored positions",
+    "value": "value an explored position",
+}  # fmt: skip
 _HOUR_MS = 3_600_000
 
 
@@ -27,6 +33,10 @@ def add_to(commands: Any) -> None:
     copies.add_argument(
         "--import", dest="lines", metavar="LINES", help="only add such lines, or those of redis://.., to the file LOG"
     )
+    copies.add_argument(
+        "--estimate", type=Path, metavar="BUNDLE",
+        help="what a bundle would have earned at the explored positions of the log",
+    )  # fmt: skip
     parser.add_argument("--metric", choices=METRICS, default="click-through", help="what decides the verdict")
     parser.add_argument(
         "--control", metavar="ARM",
@@ -64,19 +74,18 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.export is not None or arguments.lines is not None:
         _copy(arguments)
         return
+    if arguments.estimate is not None:
+        _other_bundle(arguments)
+        return
     question = Question(
         metric=arguments.metric, alpha=arguments.alpha, planned=arguments.planned, power=arguments.power,
         effect=arguments.effect, shares=arguments.shares, control=arguments.control,
     )  # fmt: skip
-    if not 0 < arguments.window < math.inf:
-        raise UsageError(f"--window {arguments.window:g} must be above 0 and finite; write hours, such as 24")
-    since, until = moment_of("--since", arguments.since), moment_of("--until", arguments.until)
+    since, until, window = _period(arguments)
     by_rules = arguments.arms == "rules"
     if by_rules and arguments.placement is None:
         raise UsageError("--arms rules compares the rule sets of one placement; name it with --placement")
-    table = read_feedback(
-        arguments.log, since, until, round(arguments.window * _HOUR_MS), arguments.placement, by_rules
-    )
+    table = read_feedback(arguments.log, since, until, window, arguments.placement, by_rules)
     result = analyze(table, question).as_dict()
     if arguments.json:
         print_json(result)
@@ -84,6 +93,58 @@ def run(arguments: argparse.Namespace) -> None:
     print(result["verdict"])
     for line in _text(result):
         print(line)
+
+
+def _period(arguments: argparse.Namespace) -> tuple[int | None, int | None, int]:
+    """Return --since and --until as Unix milliseconds, and --window in milliseconds."""
+    if not 0 < arguments.window < math.inf:
+        raise UsageError(f"--window {arguments.window:g} must be above 0 and finite; write hours, such as 24")
+    since, until = moment_of("--since", arguments.since), moment_of("--until", arguments.until)
+    return since, until, round(arguments.window * _HOUR_MS)
+
+
+def _other_bundle(arguments: argparse.Namespace) -> None:
+    """Print what a bundle would have earned at the explored positions."""
+    from mtaw_fast.experiment.drawn import read_draws
+    from mtaw_fast.experiment.estimate import estimate
+    from mtaw_fast.recommender import Recommender
+
+    if arguments.shares or arguments.control or arguments.arms != "bundles":
+        raise UsageError("--estimate compares no arms: leave --shares, --control and --arms out")
+    recommender = Recommender.load(arguments.estimate)
+    learned_until = recommender.bundle.model.learned_until
+
+    def choose(clicks: Sequence[Any], candidates: Sequence[Any], at: int) -> int | None:
+        first = recommender.recommend(clicks, 1, allow=candidates, at=at).items
+        return candidates.index(first[0]) if first else None
+
+    since, until, window = _period(arguments)
+    log = read_draws(arguments.log, choose, arguments.metric, since, until, window, arguments.placement, learned_until)
+    found, scale, words = estimate(log.draws), SCALES[arguments.metric], _EARNINGS[arguments.metric]
+    name = arguments.estimate.name
+    ends = "{:.3g} to {:.3g}".format(*(scale * end for end in found.difference.interval))
+    verdict = (
+        f"{name} would have earned {scale * found.estimates[-1].value:.3g} {words}, where "
+        f"{scale * found.recorded.value:.3g} were earned: a difference of {scale * found.difference.value:.3g} "
+        f"(95% interval {ends}, for one look)."
+    )
+    left_out = {
+        "from before the bundle's last click, whose outcome it may have learned": log.early,
+        "of whose candidates the bundle knows none": log.unknown,
+        "with one candidate": log.single,
+    }
+    notes = [f"left out: {count:,} explored positions {why}" for why, count in left_out.items() if count]
+    if learned_until is None:
+        notes.append("the bundle has no times: make sure that it was trained on nothing from after the first ranking")
+    if arguments.json:
+        print_json({"verdict": verdict, **asdict(found), "metric": arguments.metric, "notes": notes})
+        return
+    print(verdict)
+    print(f"\n{found.positions:,} explored positions of {found.sessions:,} sessions, {found.effective:,.0f} effective")
+    for one in (*found.estimates, found.recorded):
+        print(f"{one.name:20} {scale * one.value:8.3f} [{scale * one.interval[0]:.3f}, {scale * one.interval[1]:.3f}]")
+    for note in notes:
+        print(f"note: {note}")
 
 
 def _copy(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,8 @@ sources           a log of them in a file, as JSON lines or in Redis, and copies
 redis_streams     the streams of Redis
 feedback_log      a log, as one row per session
 sequential        intervals and tests that stay valid however often somebody looks
+drawn             the explored positions of a log, and what another bundle would have placed there
+estimate          what it would have earned there
 analysis          the comparison of the arms, and its verdict
 drift             the clicks of a training, and how far live ones differ from them
 """

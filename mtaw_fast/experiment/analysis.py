@@ -27,7 +27,7 @@ from mtaw_fast.experiment.sequential import (
 METRICS = ("click-through", "buyers", "value")
 UNITS = {"click-through": "clicked rankings of 100", "buyers": "buying sessions of 100", "value": "value a session"}
 _EVENTS = {"click-through": "clicked rankings", "buyers": "buying sessions", "value": "purchases of similar value"}
-_SCALES = {"click-through": 100.0, "buyers": 100.0, "value": 1.0}
+SCALES = {"click-through": 100.0, "buyers": 100.0, "value": 1.0}
 _SHARE_ALPHA = 0.01
 _DAY_MS = 86_400_000
 
@@ -185,8 +185,8 @@ def _arm(
         interval = None
         if metric != "value" and under > 0:
             ends = share_interval(arm_sums[index], arm_sums.sum(axis=0), question.planned, question.alpha)
-            interval = [_SCALES[metric] * float(end) for end in ends]
-        estimate = _SCALES[metric] * over / under if under > 0 else None
+            interval = [SCALES[metric] * float(end) for end in ends]
+        estimate = SCALES[metric] * over / under if under > 0 else None
         facts["metrics"][metric] = {"estimate": estimate, "interval": interval}
     return facts
 
@@ -199,7 +199,7 @@ def _differences(
     sums: float64[arms, 6, L] of `unit_sums`. planned: sessions of all arms.
     """
     sessions = sums[:, 0, -1]
-    scale, first = _SCALES[metric], sums[0]
+    scale, first = SCALES[metric], sums[0]
     looks: list[list[dict[str, Any]]] = [[] for _ in range(sums.shape[2])]
     for name, count, other in zip(names[1:], sessions[1:], sums[1:], strict=True):
         of_pair = planned * max(sessions[0] + count, 1.0) / max(sessions.sum(), 1.0)
@@ -258,7 +258,7 @@ def _plan(table: SessionTable, question: Question, sums: np.ndarray, alpha: floa
     sessions = math.ceil(units_needed(effect, deviation, alpha, question.power) / share)
     by_then = question.planned * share
     return plan | {
-        "baseline": _SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily if daily else None,
+        "baseline": SCALES[question.metric] * base, "sessions": sessions, "days": sessions / daily if daily else None,
         "power_as_planned": power_at(by_then, effect, deviation, by_then, alpha),
     }  # fmt: skip
 

@@ -41,8 +41,8 @@ _KEPT_MS = 600_000  # for which a deleted session's code is known: far longer th
 _SCHEMA = """
 CREATE TABLE rankings (
     id INTEGER PRIMARY KEY, time INTEGER, recommendation TEXT, session TEXT, version TEXT, bundle TEXT, share REAL,
-    placement TEXT, rules TEXT, rules_share REAL, route TEXT, fallback INTEGER, items TEXT, draws TEXT, id_key INTEGER,
-    session_key INTEGER
+    placement TEXT, rules TEXT, rules_share REAL, route TEXT, fallback INTEGER, items TEXT, draws TEXT, clicks TEXT,
+    id_key INTEGER, session_key INTEGER
 );
 CREATE UNIQUE INDEX ranking_ids ON rankings (id_key) WHERE id_key IS NOT NULL;
 CREATE INDEX ranking_sessions ON rankings (session_key) WHERE session_key IS NOT NULL;
@@ -57,7 +57,7 @@ CREATE INDEX report_owners ON reports (owner) WHERE owner IS NOT NULL;
 CREATE INDEX report_times ON reports (time);
 CREATE TABLE forgotten (owner INTEGER PRIMARY KEY, time INTEGER);
 """
-_ADD_RANKING = "INSERT OR IGNORE INTO rankings VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_RANKING = "INSERT OR IGNORE INTO rankings VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_REPORT = """INSERT INTO reports SELECT NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
     CASE WHEN EXISTS (SELECT 1 FROM rankings WHERE id_key = ?9) THEN NULL ELSE ?11 END"""
 _ADD_IF_NEW = f"""{_ADD_REPORT} WHERE NOT EXISTS (
@@ -69,7 +69,7 @@ _EMPTY_REPORT = (
 _EMPTY_RANKING = (
     "UPDATE rankings SET recommendation = NULL, session = NULL, version = NULL, bundle = NULL, share = NULL, "
     "placement = NULL, rules = NULL, rules_share = NULL, route = NULL, fallback = NULL, items = NULL, draws = NULL, "
-    "id_key = NULL, session_key = NULL WHERE id IN"
+    "clicks = NULL, id_key = NULL, session_key = NULL WHERE id IN"
 )
 # As many as a step may empty, so that it does not search all rankings of a long session for reports.
 _RANKINGS_OF = "SELECT id, id_key FROM rankings WHERE session_key = ?1 AND session = ?2 ORDER BY id LIMIT ?4"
@@ -283,7 +283,7 @@ class FeedbackReader:
                 yield convert(values, kind, strict=False)
 
 
-_LISTS = {"items", "draws", "positions", "values"}
+_LISTS = {"items", "draws", "clicks", "positions", "values"}
 
 
 def _row(line: RankingLine | ReportLine) -> list[Any]:

@@ -1,6 +1,6 @@
 """The lines of a feedback log. No field is ever null or left out, so that Polars infers every type.
 
-Only the list of a ranking without items is empty, and that of the draws where none was drawn.
+Only the list of a ranking without items is empty, and those of draws and clicks where nothing was drawn.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 SHOWN, CLICKED, CARTED, BOUGHT, EXPLORED = KINDS = ("shown", "clicked", "carted", "bought", "explored")
+MOST_CLICKS = 50
 
 
 class DrawLine(Struct, kw_only=True):
@@ -28,7 +29,7 @@ class RankingLine(Struct, kw_only=True):
     served. share: of the sessions that the arm gets. placement: "" without. rules: the name of the placement's rule
     set, a hash of others, "" without. rules_share: of the sessions that the set gets. route: recommend, batch, click or
     similar. items: best first; positions count from 1. draws: of the items that exploration placed; older lines have
-    none.
+    none. clicks: if there are draws, the last MOST_CLICKS of the session that was ranked.
     """
 
     time: int
@@ -44,6 +45,7 @@ class RankingLine(Struct, kw_only=True):
     fallback: bool
     items: list[int | str]
     draws: list[DrawLine] = []
+    clicks: list[int | str] = []
 
 
 class ReportLine(Struct, kw_only=True):

@@ -37,8 +37,8 @@ from mtaw_fast.system.fork_lock import ForkLock
 _DEPTH = 4  # candidates of a position, and how many are read for each, for limits that leave some of them out
 _PARTS = (12, 6, 4, 3)  # of the chances, which fall as 1 / rank
 # By the number of candidates: their chances, and the sums of these.
-_CHANCES = [[part / sum(_PARTS[:n]) for part in _PARTS[:n]] for n in range(_DEPTH + 1)]
-_SUMS = [list(accumulate(chances)) for chances in _CHANCES]
+CHANCES = [[part / sum(_PARTS[:n]) for part in _PARTS[:n]] for n in range(_DEPTH + 1)]
+_SUMS = [list(accumulate(chances)) for chances in CHANCES]
 
 # (how many items, conditions) to internal ids int32[..], best first.
 Rank = Callable[[int, Conditions], np.ndarray]
@@ -232,7 +232,7 @@ def _drawn(
         if not pool:
             break
         number = min(bisect(_SUMS[len(pool)], draw()), len(pool) - 1)  # the last sum may be rounded down
-        draws.append(_Drawn(pool[number], pool, _CHANCES[len(pool)][number]))
+        draws.append(_Drawn(pool[number], pool, CHANCES[len(pool)][number]))
         left.remove(pool[number])
     return draws
 

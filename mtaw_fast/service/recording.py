@@ -10,7 +10,7 @@ from zlib import crc32
 
 import msgspec
 
-from mtaw_fast.experiment.lines import KINDS, DrawLine, RankingLine
+from mtaw_fast.experiment.lines import KINDS, MOST_CLICKS, DrawLine, RankingLine
 from mtaw_fast.ranking.answer import Draw
 from mtaw_fast.rules import Placed
 from mtaw_fast.service.feedback_store import FeedbackStore
@@ -43,8 +43,12 @@ class Recorder:
         rules: Any = None,
         placed: Placed | None = None,
         draws: Sequence[Draw] = (),
+        clicks: Sequence[Any] = (),
     ) -> None:
-        """Record one ranking; see `RankingLine`. Call it on the event loop. rules: those that the request brings."""
+        """Record one ranking; see `RankingLine`. Call it on the event loop. rules: those that the request brings.
+
+        clicks: the ranked session.
+        """
         if self._store is None:
             return
         if placed is not None and (rules is None or (placed.together and placed.rules is not None)):
@@ -65,6 +69,7 @@ class Recorder:
             fallback=fallback,
             items=list(items),
             draws=[DrawLine(position=at + 1, candidates=found, chance=chance) for at, found, chance in draws],
+            clicks=list(clicks[-MOST_CLICKS:]) if draws else [],
         )
         self._store.record(line)
 

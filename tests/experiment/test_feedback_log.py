@@ -31,7 +31,7 @@ def ranking(number: int, session: str, time: int, bundle: str = "old", **more: A
         "time": time, "recommendation": f"0123456789abcdef-{number:036x}", "session": session,
         "version": "0123456789abcdef", "bundle": bundle, "share": 0.5, "placement": "", "rules": "",
         "rules_share": 1.0, "route": "recommend",
-        "fallback": False, "items": ["sku-1", "sku-2"], "draws": [], **more,
+        "fallback": False, "items": ["sku-1", "sku-2"], "draws": [], "clicks": [], **more,
     }  # fmt: skip
 
 
@@ -255,6 +255,7 @@ def test_lines_are_exported_and_imported_as_they_are(tmp_path: Path, capsys: pyt
     rankings = [ranking(number, f"s-{number % 7}", BEGIN + number * HOUR, items=["a", 5, odd]) for number in range(60)]
     rankings.append(ranking(60, "t\0ü", BEGIN + 3 * DAY, fallback=True, rules="sale"))
     rankings[7]["draws"] = [{"position": 2, "candidates": [5, "b", odd], "chance": 0.25}]
+    rankings[7]["clicks"] = [odd, 3]
     reports = [report(number, "clicked", BEGIN + number * HOUR + 5, "x", odd) for number in range(61)]
     lines, kept = written(tmp_path / "lines", rankings, reports), tmp_path / "kept"
     kept.mkdir()

@@ -553,6 +553,7 @@ def test_explored_items_are_marked_and_reported(service: Running) -> None:
     kept = [line for line in lines if line["recommendation"] == answer["recommendation"]]
     assert [line["items"] for line in kept if line["what"] == "explored"] == [explored] * bool(explored)
     recorded = eventually(lambda: answer["recommendation"] in (ids := _rankings(service)) and ids)
+    assert recorded[answer["recommendation"]]["clicks"] == ["sku-11"]
     draws = recorded[answer["recommendation"]]["draws"]
     assert [draw["position"] for draw in draws] == [n for n, drawn in enumerate(answer["explored"], 1) if drawn]
     for draw in draws:

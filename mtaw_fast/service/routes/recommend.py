@@ -89,7 +89,7 @@ def _noted(
     if service.feedback is not None:
         service.recorder.record(
             snapshot, route, session, answer["recommendation"], out.items, out.fallback, data.rules, question.placed,
-            out.draws,
+            out.draws, question.clicks,
         )  # fmt: skip
     return answer
 
@@ -120,7 +120,7 @@ async def recommend_batch(request: StrictRequest, data: Annotated[BatchRequest, 
         count_ranking(service.metrics, snapshot.version, session, ranking, placed)
         service.recorder.record(
             snapshot, "batch", data.session_id, answer.recommendation, answer.items, answer.fallback, data.rules,
-            placed, ranking.draws,
+            placed, ranking.draws, session,
         )  # fmt: skip
     return Response(body, media_type=JSON)  # type: ignore[arg-type]
 
