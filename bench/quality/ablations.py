@@ -284,17 +284,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with limit_threads(options.threads):
             for name in options.dataset.split(","):
                 study = Study(prepared(options.data, name, options.work), options.work, options.set)
-                _put(options.out, list(lines_of(study, options.seeds, names)))
+                put_lines(options.out, list(lines_of(study, options.seeds, names)))
     print(table(read_json_lines(options.out)))
     return 0
 
 
-def _put(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Put lines into a file, in place of those of the same data set and variant."""
+def put_lines(path: Path, lines: Sequence[Mapping[str, Any]], key: Sequence[str] = ("dataset", "variant")) -> None:
+    """Put lines into a file, in place of those with the same values of `key`."""
     old_lines = read_json_lines(path) if path.exists() else []
-    by_variant = {(line["dataset"], line["variant"]): line for line in [*old_lines, *lines]}
+    by_key = {tuple(line[name] for name in key): line for line in [*old_lines, *lines]}
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in by_variant.values()))
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in by_key.values()))
 
 
 def fit_encoder(

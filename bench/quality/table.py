@@ -152,6 +152,29 @@ def ablations(lines: Sequence[Record]) -> str:
     return markdown(["", *(f"{TITLES.get(dataset, dataset)}, P@20 / MRR@20" for dataset in sets)], rows)
 
 
+def readings(lines: Sequence[Record]) -> str:
+    """Return the lines of `bench.quality.readings`: P@20 / MRR@20 after each epoch, means over the seeds."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for line in lines:
+        groups.setdefault((line["dataset"], line["reading"]), []).append(line)
+    last = max((len(line["epochs"]) for line in lines), default=0)
+    rows = [
+        (TITLES.get(dataset, dataset), reading, ", ".join(str(line["seed"]) for line in group),
+         *(_epoch(group, number) for number in range(last)))
+        for (dataset, reading), group in sorted(groups.items(), key=lambda item: item[0][0], reverse=True)
+    ]  # fmt: skip
+    return markdown(["", "", "seeds", *(f"epoch {number + 1}" for number in range(last))], rows)
+
+
+def _epoch(group: Sequence[Record], number: int) -> str:
+    """Return the means after an epoch that all seeds have; empty if one has not."""
+    if any(number >= len(line["epochs"]) for line in group):
+        return ""
+    return " / ".join(
+        f"{statistics.fmean(line['epochs'][number][name] for line in group):.2f}" for name in ("P@20", "MRR@20")
+    )
+
+
 def _ablation(line: Record) -> str:
     cells, several = [], line["seeds"] > 1
     for name in ("P@20", "MRR@20"):

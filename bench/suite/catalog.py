@@ -57,7 +57,7 @@ BENCHES = (
           ("--quick", "--preset", "paper"), ("--quick",), ("torch", *_TIMES)),
     Bench("peers", "other systems and ours: Item-KNN on a small generated log; the trained ones need --data",
           full=("--quick",), needs=("torch", "threadpoolctl")),
-    Bench("experiment", "experiments read every day: false alarms and power; drift of a log"),
+    Bench("experiment", "experiments read every day: false alarms, power; estimates of other bundles; drift"),
     Bench("gpu", "on a GPU: kernels with their limits, training step and epoch, peers, serving",
           ("--only", "loss"), needs=("torch", "triton"), gpu=True),
 )  # fmt: skip
@@ -67,5 +67,6 @@ BY_HAND = {
     "clients [--bundle B]": "a call, a start and the size of Python, C, Go, Node.js and ONNX Runtime",
     "quality --data DIR": "the presets on the public sets; its records stay in docs/results/quality.jsonl",
     "peers --data DIR": "published systems trained on the public sets; records: docs/results/peers.jsonl",
+    "quality.readings --data DIR": "other readings of the paper's recipe, on validation: docs/results/readings.jsonl",
     "quality.ablations --data DIR": "what the parts of MTAW and of `full` are worth: P@20, MRR@20 without each",
 }

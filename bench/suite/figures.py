@@ -41,6 +41,7 @@ _QUALITY: Mapping[str, tuple[str, ...]] = {
         *(f"epochs tmall-paper-literal-{settings}-validation-seed0" for settings in ("f6ae9494", "d7637866")),
         *(f"run retailrocket-paper-literal-304c7259-validation-seed{seed}" for seed in range(3)),
     ),
+    "Other readings of the recipe": ("validation",),
     "Features of the ranker": ("validation",),
     "Initial weights": ("validation",),
     "Learning while serving": ("test-reads", "ablations"),

@@ -29,7 +29,7 @@ from bench.harness.report import command, number
 from bench.peers.records import trained
 from bench.peers.table import quality as peers_quality
 from bench.quality.records import HELD_OUT, NOT_REFIT, protocol_of, records_in
-from bench.quality.table import TITLES, ablations, ceiling, markdown
+from bench.quality.table import TITLES, ablations, ceiling, markdown, readings
 from bench.suite.results import ROOT, Row, Run, read_runs
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import write_bytes
@@ -359,6 +359,17 @@ def refit_gain(results: Path) -> str:
     return markdown(["P@20 / MRR@20", "", "seeds", "not refit", "refit", "gain"], rows)
 
 
+def preset_lines(results: Path) -> list[Line]:
+    """Return the runs of `paper-literal` on validation, with the paper's gamma, as lines of `readings`."""
+    return [
+        {"dataset": name, "reading": "as the preset", "seed": run["seed"], "epochs": run["training"]["history"]}
+        for name, changed in (("tmall", {}), ("retailrocket", {"gamma": 6.0}))
+        for run in records_in(results).finished()
+        if (run["preset"], run["dataset"]["name"], run["split"]) == ("paper-literal", name, "validation")
+        and run["changed"] == changed
+    ]
+
+
 def _finals(results: Path, preset: str, dataset: str, protocol: str) -> dict[tuple[str, int], Line]:
     """Return the runs of a preset on a test set by their changed settings and seed."""
     return {
@@ -419,6 +430,7 @@ def blocks(root: Path = ROOT) -> Blocks:
         "bench machines": partial(machines, runs),
         **{f"bench {name}": partial(speed, table, runs) for name, table in SPEED.items()},
         "ablations": lambda: ablations(read_json_lines(results / "ablations.jsonl")),
+        "readings": lambda: readings([*preset_lines(results), *read_json_lines(results / "readings.jsonl")]),
         "ceiling": lambda: ceiling(read_json_lines(results / "ceiling.jsonl")),
         **{f"by hand: {line['name']}": partial(by_hand, line) for line in read_json_lines(results / BY_HAND)},
         **{name: partial(make, results) for name, make in (

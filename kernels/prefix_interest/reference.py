@@ -33,7 +33,7 @@ def prefix_interest(request: InterestRequest) -> Tensor:
     if request.ffn_dropout > 0:
         mask = _mask(request, FFN_STREAM, request.ffn_dropout)
 
-    sessions = _PaddedSessions(request.offsets)
+    sessions = PaddedSessions(request.offsets)
     x = clicks.to(dtype)
     q = functional.relu(functional.linear(x, weights.itl_query_weight, weights.itl_query_bias))
     instant = sessions.prefix_attention(q, x)  # [T, d]; row t is l'_t, from the slice X'_t
@@ -65,7 +65,7 @@ def _prefix_attention(queries: Tensor, values: Tensor) -> Tensor:
     return scores.masked_fill(future, -math.inf).softmax(dim=-1) @ values
 
 
-class _PaddedSessions:
+class PaddedSessions:
     """The sessions in groups of like length, so that few clicks of a batch with one long session are padding."""
 
     def __init__(self, offsets: Tensor) -> None:
