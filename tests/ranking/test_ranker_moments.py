@@ -99,7 +99,7 @@ def test_another_index_gives_the_same_bits(both: Pair, data: st.DataObject) -> N
     types: list[str | None] = [None] * len(clicks)
     if native.click_types:
         types = data.draw(st.lists(st.sampled_from(CLICK_TYPES), min_size=len(clicks), max_size=len(clicks)))
-        options["explore"] = data.draw(st.sampled_from([0.0, 0.3]))
+        options |= {"explore": data.draw(st.sampled_from([0.0, 0.3])), "explore_seed": 1}
 
     def ask(rec: Recommender, how: Any, *arguments: Any, **more: Any) -> Recommendations | None:
         impressions = rec._pipeline.impressions  # what was shown before decides what is explored

@@ -47,6 +47,8 @@ def before_call(_: Any, case: Any, __: Any) -> None:
                 record.pop(name, None)
             if isinstance(record.get("time"), int) and record["time"] < EARLIEST_MS:  # it may look like seconds
                 record["time"] = None
+            if "item" in record:
+                record["item"] = _as_text([record["item"]])[0]
         if case.body.get("reasons"):  # they are limited for long sessions
             case.body["k"] = 10
         clicks = next((case.body[name] for name in ("session", "sessions", "items") if name in case.body), None)

@@ -65,8 +65,8 @@ def workers(service: Running) -> Iterator[list[Any]]:
     two.close()
 
 
-def ranked(connection: Any, which: str, *clicks: str, k: int = 60) -> Any:
-    body = {"session": list(clicks), "k": k, "session_id": OF[which]}
+def ranked(connection: Any, which: str, *clicks: str, k: int = 60, **more: Any) -> Any:
+    body = {"session": list(clicks), "k": k, "session_id": OF[which], **more}
     answer = good(ask_on(connection, "POST", "/v1/recommend", body))
     assert answer["bundle"] == which
     return answer
@@ -81,7 +81,7 @@ def everywhere(workers: list[Any], position: str) -> None:
 
 def lists(workers: list[Any]) -> list[Any]:
     """Return the rankings of both arms by the first worker; those of the second one must be the same."""
-    by_worker = [[ranked(link, which, "sku-1", "sku-7", k=20) for which in ARMS] for link in workers]
+    by_worker = [[ranked(link, which, "sku-1", "sku-7", k=20, explore=0) for which in ARMS] for link in workers]
     rankings = [[(answer["items"], answer["scores"]) for answer in answers] for answers in by_worker]
     assert rankings[0] == rankings[1]
     return rankings[0]
