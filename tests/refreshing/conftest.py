@@ -13,14 +13,14 @@ from tests.support.shop import now_after, write_config, write_day
 from tests.support.training.curves import undrawn
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def undrawn_curves() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mtaw_fast.training.run_state.plot_curves", undrawn)
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Days 0 to 3 are in the first bundle; day 4 is there."""
     folder = tmp_path_factory.mktemp("shop")
