@@ -1,4 +1,5 @@
-"""Other readings of what the paper leaves open: `paper-literal` on validation with one thing changed at a time.
+"""Other readings of what the paper leaves open: `paper-literal` on validation, with batches of 100 prefixes and one
+thing changed at a time.
 
 python -m bench.quality.readings --data DATA --stages tmall:0:2,retailrocket:0:4 [--only NAMES] [--until HH:MM]
 python -m bench.quality.readings --table
@@ -48,9 +49,10 @@ from mtaw_fast.training.steps.full_step import Stepper
 from mtaw_fast.training.threads import Threads, training_threads
 
 OUT = Path("docs/results/readings.jsonl")
-PRESET = "as the preset"
+PLAIN = "batches of 100 prefixes"
+LITERAL = preset("paper-literal").replace(batches="prefixes")
 _GAMMAS = {"tmall": 2.0, "retailrocket": 6.0}  # the paper's
-_SESSIONS_A_BATCH, _EPOCHS_A_RATE, _DECAY, _L2 = 100, 3, 0.1, 1e-5
+_EPOCHS_A_RATE, _DECAY, _L2 = 3, 0.1, 1e-5
 _CPU, _METRICS = torch.device("cpu"), ("P@20", "MRR@20")
 
 
@@ -90,7 +92,7 @@ class Decaying(Stepper):
 
     def step(self, batch: Batch, progress: float) -> float:
         """See `Stepper.step`."""
-        lr = preset("paper-literal").optimizer.lr * _DECAY ** (int(progress) // _EPOCHS_A_RATE)
+        lr = LITERAL.optimizer.lr * _DECAY ** (int(progress) // _EPOCHS_A_RATE)
         self._config = self._config.replace(lr=lr)
         return super().step(batch, progress)
 
@@ -113,15 +115,6 @@ class WeightStopped(Stepper):
         )  # fmt: skip
 
 
-class WholeSessions(EpochBatches):
-    """Batches of 100 whole sessions with all their samples."""
-
-    def cut(self, epoch: int) -> list[np.ndarray]:
-        """See `EpochBatches.cut`."""
-        order = np.random.default_rng([self._config.optimizer.seed, epoch]).permutation(self.units)
-        return [order[begin : begin + _SESSIONS_A_BATCH] for begin in range(0, self.units, _SESSIONS_A_BATCH)]
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What differs from the preset. settings: overrides, as `Config.override` takes."""
@@ -129,18 +122,19 @@ class Reading:
     settings: tuple[str, ...] = ()
     model: type[MTAW] = MTAW
     stepper: type[Stepper] = Stepper
-    batches: type[EpochBatches] = EpochBatches
 
 
 READINGS = {
-    PRESET: Reading(),
+    PLAIN: Reading(),
     "positions reversed": Reading(model=Reversed),
-    "batches of 100 sessions": Reading(("batches=sessions",), batches=WholeSessions),
+    "batches of 100 sessions": Reading(("batches=random-sessions",)),
     "batches of 512 prefixes": Reading(("batch_prefixes=512",)),
     "the weight's gradient stopped": Reading(stepper=WeightStopped),
     "rate x 0.1 every 3 epochs, L2 of 1e-5": Reading(stepper=Decaying),
     "interest enhancing asks with the click": Reading(model=QueryOfClicks),
     "scale 20, dropout 0.5": Reading(("scale=20", "dropout=0.5")),
+    "100 sessions, scale 20, dropout 0.5": Reading(("batches=random-sessions", "scale=20", "dropout=0.5")),
+    "100 sessions, rate x 0.1, L2": Reading(("batches=random-sessions",), stepper=Decaying),
 }
 
 
@@ -152,7 +146,7 @@ class Run:
     ) -> None:
         reading = READINGS[name]
         gamma = _GAMMAS.get(dataset.name, 2.0)
-        self.config = preset("paper-literal").replace(gamma=gamma, seed=seed).override([*reading.settings, *settings])
+        self.config = LITERAL.replace(gamma=gamma, seed=seed).override([*reading.settings, *settings])
         self._reading, self._files, self._dataset, self._threads = reading, RunFolder(folder), dataset, threads
         fitted, self._held_out = dataset.train.split_last(self.config.optimizer.validation_fraction)
         longest, shortest = self.config.model.max_session_length + 1, dataset.min_prefix
@@ -177,7 +171,7 @@ class Run:
                 self._files.load_checkpoint(state["checkpoint"], model, stepper)
             else:
                 initialize(model, self._fitted)
-            source = self._reading.batches(self.config, self._fitted, self._dataset.min_prefix)
+            source = EpochBatches(self.config, self._fitted, self._dataset.min_prefix)
             while len(done) < until and time.time() < deadline:
                 done.append(self._epoch(len(done) + 1, stepper, source))
                 print(" ", self._identity["reading"], done[-1], file=sys.stderr, flush=True)
@@ -187,7 +181,7 @@ class Run:
             return done
 
     def _epoch(self, epoch: int, stepper: Stepper, source: EpochBatches) -> dict[str, float]:
-        """As `Fitting` runs it, so that the preset's reading has the preset's bits."""
+        """As `Fitting` runs it, so that it has the bits of a training by the preset."""
         seed = np.random.SeedSequence([self.config.optimizer.seed, epoch])
         torch.manual_seed(int(seed.generate_state(1)[0]))
         stepper.model.train()

@@ -360,13 +360,14 @@ def refit_gain(results: Path) -> str:
 
 
 def preset_lines(results: Path) -> list[Line]:
-    """Return the runs of `paper-literal` on validation, with the paper's gamma, as lines of `readings`."""
+    """Return the runs of `paper-literal` with batches of prefixes and the paper's gamma as lines of `readings`."""
+    reading = "batches of 100 prefixes"
     return [
-        {"dataset": name, "reading": "as the preset", "seed": run["seed"], "epochs": run["training"]["history"]}
+        {"dataset": name, "reading": reading, "seed": run["seed"], "epochs": run["training"]["history"]}
         for name, changed in (("tmall", {}), ("retailrocket", {"gamma": 6.0}))
         for run in records_in(results).finished()
         if (run["preset"], run["dataset"]["name"], run["split"]) == ("paper-literal", name, "validation")
-        and run["changed"] == changed
+        and run["changed"] == {**changed, "batches": "prefixes"}
     ]
 
 

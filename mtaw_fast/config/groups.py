@@ -25,7 +25,7 @@ LossBackend = Literal["auto", "reference", "chunked", "native", "triton"]
 TrainStep = Literal["auto", "eager", "cuda-graph"]
 Targets = Literal["all", "new"]
 Softmax = Literal["auto", "full", "sampled"]
-Batches = Literal["sessions", "prefixes"]
+Batches = Literal["sessions", "random-sessions", "prefixes"]
 _CHOICES = {name: get_args(kind) for name, kind in tuple(globals().items()) if get_origin(kind) is Literal}
 
 
@@ -186,10 +186,10 @@ class OptimizerConfig(Group):
     warmup_epochs : float, default 0.1
         Linear warm-up, in epochs.
     batch_prefixes : int, default 1024
-        Largest number of samples in a step.
-    batches : {'sessions', 'prefixes'}, default 'sessions'
-        What a batch holds: whole sessions, whose samples share one pass, or samples drawn at random, each with a pass
-        over its prefix. 'prefixes' is the published recipe and takes several times as long.
+        Largest number of samples in a step; with batches='random-sessions', the number of sessions.
+    batches : {'sessions', 'random-sessions', 'prefixes'}, default 'sessions'
+        What a batch holds: whole sessions of like length or drawn at random, whose samples share one pass, or samples
+        drawn at random, each with a pass over its prefix, as in published code; this takes several times as long.
     clip_norm : float, default 5
         Largest norm of the gradient; 0 does not clip.
     train_step : {'auto', 'eager', 'cuda-graph'}, default 'auto'

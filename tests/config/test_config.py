@@ -105,8 +105,8 @@ def test_the_literal_preset_is_the_papers_recipe_and_nothing_else() -> None:
     expected = {
         "embedding_dim": 100, "max_positions": 50, "batch_prefixes": 100, "epochs": 50, "gamma": 2.0, "init": "uniform",
         "lr": 1e-3, "schedule": "constant", "warmup_epochs": 0.0, "weight_decay": 0.0, "clip_norm": 0.0,
-        "recent_weight": 0.0, "enabled": False, "negative_term": False, "targets": "all", "batches": "prefixes",
-        "patience": 5,
+        "recent_weight": 0.0, "enabled": False, "negative_term": False, "targets": "all", "patience": 5,
+        "batches": "random-sessions",
     }  # fmt: skip
     assert {name: settings[name] for name in expected} == expected
 

@@ -41,7 +41,7 @@ constexpr SettingRule kSettingRules[] = {
     {"optimizer", "schedule", SettingKind::text, 0, 0, 0, "cosine|constant"},
     {"optimizer", "warmup_epochs", SettingKind::number, 0.10000000000000001, 0, 1.7976931348623157e+308, ""},
     {"optimizer", "batch_prefixes", SettingKind::whole, 1024, 1, 2147483647, ""},
-    {"optimizer", "batches", SettingKind::text, 0, 0, 0, "sessions|prefixes"},
+    {"optimizer", "batches", SettingKind::text, 0, 0, 0, "sessions|random-sessions|prefixes"},
     {"optimizer", "clip_norm", SettingKind::number, 5, 0, 1.7976931348623157e+308, ""},
     {"optimizer", "train_step", SettingKind::text, 0, 0, 0, "auto|eager|cuda-graph"},
     {"optimizer", "epochs", SettingKind::whole, 3, 1, 2147483647, ""},

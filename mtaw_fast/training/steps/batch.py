@@ -158,7 +158,7 @@ def _cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray
 class EpochBatches:
     """Cuts the samples of sessions into new batches for every epoch.
 
-    'sessions': a batch holds whole sessions of like length, and one pass over a session gives all its samples.
+    'sessions', 'random-sessions': a batch holds whole sessions, and one pass over a session gives all its samples.
     'prefixes': all samples are shuffled, and each is a pass of its own over its prefix, as in the published code.
 
     sessions: each with a sample. min_prefix: clicks of the shortest prefix that is a sample. type_weights: float32[K],
@@ -181,10 +181,11 @@ class EpochBatches:
     def cut(self, epoch: int) -> list[np.ndarray]:
         """Return the batches of an epoch, fixed by the seed and the epoch: int64 numbers of units, an array each."""
         settings = self._config.optimizer
-        if self._targets is not None:
-            size, order = settings.batch_prefixes, np.random.default_rng([settings.seed, epoch]).permutation(self.units)
-            return [order[begin : begin + size] for begin in range(0, self.units, size)]
-        return epoch_batches(self._counts, settings.batch_prefixes, settings.seed, epoch)
+        size = settings.batch_prefixes
+        if settings.batches == "sessions":
+            return epoch_batches(self._counts, size, settings.seed, epoch)
+        order = np.random.default_rng([settings.seed, epoch]).permutation(self.units)
+        return [order[begin : begin + size] for begin in range(0, self.units, size)]
 
     def batch(self, numbers: np.ndarray, device: torch.device) -> Batch:
         """Return the units of these numbers as the input of a step."""

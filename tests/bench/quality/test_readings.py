@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="bench.quality needs the extra 'train'")
 import torch
 
 from bench.quality import readings
-from bench.quality.readings import PRESET, READINGS, Decaying, QueryOfClicks, Reversed, Run, WeightStopped
+from bench.quality.readings import PLAIN, READINGS, Decaying, QueryOfClicks, Reversed, Run, WeightStopped
 from mtaw_fast.data.synthetic import generate
 from mtaw_fast.kernels.aw_loss import aw_loss
 from mtaw_fast.model.mtaw import MTAW
@@ -37,8 +37,8 @@ def test_a_reading_goes_on_where_it_stopped(name: str, tmp_path: Path) -> None:
 
 
 def _models(kind: type[MTAW]) -> tuple[MTAW, MTAW, Batch]:
-    """Return the preset's model, another one with its weights, and a batch of sessions."""
-    config = readings.preset("paper-literal").replace(embedding_dim=8)
+    """Return the plain model, another one with its weights, and a batch of sessions."""
+    config = readings.LITERAL.replace(embedding_dim=8)
     plain, other = MTAW(config, 60).draw_weights(1).eval(), kind(config, 60).draw_weights(1).eval()
     return plain, other, Batch.of(DATASET.train.select(np.arange(20)), 1, torch.device("cpu"))
 
@@ -93,7 +93,7 @@ def test_the_rate_falls_every_three_epochs_and_weights_decay_in_the_gradient() -
 
 
 def test_the_metrics_are_those_of_the_training(tmp_path: Path) -> None:
-    run = Run(PRESET, DATASET, 0, tmp_path / "run", SETTINGS)
+    run = Run(PLAIN, DATASET, 0, tmp_path / "run", SETTINGS)
     model = MTAW(run.config, DATASET.n_items).draw_weights(3)
     found = readings.prefix_metrics(model, run.config, run._held_out, DATASET.min_prefix)
     expected = validation_metrics(model, run._held_out, DATASET.min_prefix)
@@ -103,7 +103,7 @@ def test_the_metrics_are_those_of_the_training(tmp_path: Path) -> None:
 def test_each_run_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_ring(tmp_path / "data")
     out = tmp_path / "out.jsonl"
-    call = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--out", str(out), "--only", PRESET]
+    call = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--out", str(out), "--only", PLAIN]
     tiny = [part for one in SETTINGS for part in ("--set", one)]
     assert readings.main([*call, *tiny, "--stages", "ring:0:1,ring:1:2,ring:0:2"]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]

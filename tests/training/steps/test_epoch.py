@@ -60,10 +60,21 @@ def test_prefixes_are_the_samples_of_the_sessions(
             assert tuple(lists[owner][: len(prefix) + 1]) == (*prefix, target)
 
 
-def test_a_seed_and_an_epoch_fix_the_batches() -> None:
+def test_random_sessions_are_each_in_one_batch_of_so_many() -> None:
+    sessions = ring_sessions(60, seed=1)
+    source = EpochBatches(config_of(batch_prefixes=16, batches="random-sessions"), sessions, 1)
+    cut = source.cut(3)
+    assert [len(numbers) for numbers in cut] == [16, 16, 16, 12]
+    assert sorted(np.concatenate(cut).tolist()) == list(range(60))
+    samples = [sample for numbers in cut for sample in samples_of(source.batch(numbers, CPU))]
+    assert sorted(samples) == sorted(samples_of(Batch.of(sessions, 1, CPU)))
+
+
+@pytest.mark.parametrize("batches", ["random-sessions", "prefixes"])
+def test_a_seed_and_an_epoch_fix_the_batches(batches: str) -> None:
     def cut(seed: int, epoch: int) -> list[list[int]]:
-        source = EpochBatches(config_of(seed=seed, batch_prefixes=32), ring_sessions(60, seed=1), 1)
-        return [numbers.tolist() for numbers in source.cut(epoch)]
+        config = config_of(seed=seed, batch_prefixes=32, batches=batches)
+        return [numbers.tolist() for numbers in EpochBatches(config, ring_sessions(60, seed=1), 1).cut(epoch)]
 
     assert cut(0, 1) == cut(0, 1)
     assert cut(0, 1) != cut(0, 2)
