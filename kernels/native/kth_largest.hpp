@@ -32,13 +32,14 @@ template <typename ItemOf>
 KeyCut cut_of(const ColumnKernels& kernels, const std::int32_t* keys, std::int64_t count, std::int64_t wanted,
               std::int32_t low, const ItemOf& item_of, std::int32_t* ties) {
     KeyCut cut{kth_largest(kernels, keys, count, wanted, low, kOverNumbers)};
+    // All that reach it, if it lies between two keys or the lowest of them has no ties too many.
+    if (kernels.count_at_least(keys, count, cut.lowest) <= wanted) return cut;
+    const std::int64_t wanted_ties = wanted - kernels.count_at_least(keys, count, cut.lowest + 1);
     std::int64_t n_ties = 0;
     for (std::int64_t i = 0; i < count; ++i) {
         ties[n_ties] = static_cast<std::int32_t>(i);
         n_ties += keys[i] == cut.lowest ? 1 : 0;
     }
-    const std::int64_t wanted_ties = wanted - kernels.count_at_least(keys, count, cut.lowest + 1);
-    if (n_ties <= wanted_ties) return cut;  // all of them, or none: `lowest` may lie between two keys
     for (std::int64_t i = 0; i < n_ties; ++i) ties[i] = item_of(ties[i]);
     std::nth_element(ties, ties + (wanted_ties - 1), ties + n_ties);
     cut.last = ties[wanted_ties - 1];

@@ -7,7 +7,7 @@
 namespace mtaw {
 namespace {
 
-struct Avx2 {
+struct Avx2 : OneByOne {
     using Reg = __m256;
     static constexpr std::int64_t kLanes = 8;
     static constexpr int kRows = 3;  // 3 x 4 sums, 3 vectors of inputs and a weight fit the 16 registers

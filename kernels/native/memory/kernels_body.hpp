@@ -3,7 +3,8 @@
 //
 // V gives: Reg, kLanes, kRows and kUnits (vectors of candidates and units of a tile of sums), Sixteen and its load,
 // add_values, add_floats, transpose (16 rows of 16 floats into columns kTile apart), load, store, broadcast, add, sub,
-// mul, div, root, fma, max, mantissa, power_of_two, count_at_least.
+// mul, div, root, fma, max, mantissa, power_of_two, count_at_least, list_taken,
+// list_positive; with 16 lanes also pair_pre_scores and load_pair. OneByOne has the two before.
 #pragma once
 
 #include <cstdint>
@@ -154,12 +155,14 @@ void fill_trends(const TrendTile& tile) {
     const TrendFacts& query = *tile.facts;
     for (std::int64_t i = 0; i < (tile.count + 15) / 16 * 16; i += V::kLanes) {
         const Lanes<V> all{items + i}, later{items + kItemLanes * kTile + i};
-        const Lanes<V> fwd{sums + i}, bwd{sums + kPairLanes * kTile + i};
+        const Lanes<V> fwd{sums + TrendSums::kLast * kTile + i},
+            bwd{sums + (TrendSums::kLast + kPairLanes) * kTile + i};
         const Lanes<V> fwd_own{sums + TrendSums::kOwnRows * kTile + i},
             bwd_own{sums + (TrendSums::kOwnRows + kPairLanes) * kTile + i};
         const Reg first = all[TrendItem::kFirst], last = all[TrendItem::kLast];
-        const Reg pre = fwd[TrendSums::kPreScore] + (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
-                                                     0.3F * all[kTrendHour] * query.per_all[kTrendHour]);
+        const Reg pre = fwd_own[TrendSums::kPreScore - TrendSums::kOwnRows] +
+                        (0.8F * later[kTrendQuarter] * query.per_later[kTrendQuarter] +
+                         0.3F * all[kTrendHour] * query.per_all[kTrendHour]);
         Reg prior[kPairLanes];
         for (int lane = 0; lane < kPairLanes; ++lane) {
             prior[lane] = (later[kFirstPairLane + lane] + 0.02F) * query.prior_scale[lane];
@@ -172,6 +175,93 @@ void fill_trends(const TrendTile& tile) {
 #undef MTAW_FILL
     }
 }
+
+template <typename V>
+void add_pre_scores(const TrendPairs& pairs, const float* factors, float* scores, std::uint8_t* marks) {
+    for (std::int64_t begin = 0; begin < pairs.count; begin += 16) {
+        const std::int64_t count = pairs.count - begin < 16 ? pairs.count - begin : 16;
+        const std::uint16_t* const values = pairs.values + begin * kPairSums;
+        float added[16];
+        if constexpr (V::kLanes == 16) {
+            V::pair_pre_scores(values, count, factors, added);
+        } else {
+            for (std::int64_t i = 0; i < count; ++i) {
+                float wide[kPairSums];
+                widen(values + i * kPairSums, wide);
+                added[i] = pair_pre_score(wide, factors);
+            }
+        }
+        for (std::int64_t i = 0; i < count; ++i) {
+            const std::int32_t item = pairs.neighbors[begin + i];
+            scores[item] += added[i];
+            marks[item >> kBlockBits] = 1;
+        }
+    }
+}
+
+template <typename V>
+std::int64_t list_scored(const std::uint8_t* marks, std::int64_t n_blocks, const float* scores, const float* popular,
+                         std::int32_t* ids, std::int32_t* keys) {
+    std::int64_t found = 0;
+    for (std::int64_t word = 0; word < n_blocks; word += kMarkWord) {
+        std::uint64_t rest;
+        __builtin_memcpy(&rest, marks + word, sizeof rest);
+        for (; rest != 0; rest &= rest - 1) {
+            const std::int64_t item = (word + __builtin_ctzll(rest) / 8) << kBlockBits;
+            found += V::list_positive(scores + item, popular + item, static_cast<std::int32_t>(item), ids + found,
+                                      keys + found);
+        }
+    }
+    return found;
+}
+
+template <typename V>
+void add_trend_pairs(const TrendPairs& pairs, const std::int32_t* matches, std::int64_t n_matches,
+                     const std::int32_t* slot_plus_one, const float* decay, float weight, bool is_last,
+                     TrendSums* sums) {
+    for (std::int64_t m = 0; m < n_matches; ++m) {
+        const std::int64_t p = matches[m];
+        float* const to = sums[slot_plus_one[pairs.neighbors[p]] - 1].values;
+        const std::uint16_t* const values = pairs.values + p * kPairSums;
+        if constexpr (V::kLanes == 16) {
+            const auto decayed = V::load_pair(values) * V::load(decay);
+            V::store(to, V::load(to) + V::broadcast(weight) * decayed);
+            if (is_last) V::store(to + TrendSums::kLast, V::load(to + TrendSums::kLast) + decayed);
+        } else {
+            float decayed[kPairSums];
+            widen(values, decayed);
+            for (int k = 0; k < kPairSums; ++k) {
+                decayed[k] *= decay[k];
+                to[TrendSums::kOwnRows + k] += weight * decayed[k];
+            }
+            for (int k = 0; is_last && k < kPairSums; ++k) to[TrendSums::kLast + k] += decayed[k];
+        }
+    }
+}
+
+// What V gives for its 16 lanes at once, one by one.
+struct OneByOne {
+    static std::int64_t list_taken(const std::int32_t* keys, const std::int32_t* items, std::int64_t count,
+                                   std::int32_t lowest, std::int32_t last, std::int32_t first, std::int32_t* out) {
+        std::int64_t n = 0;
+        for (std::int64_t i = 0; i < count; ++i) {
+            out[n] = first + static_cast<std::int32_t>(i);
+            n += (keys[i] > lowest ? 1 : 0) | ((keys[i] == lowest ? 1 : 0) & (items[i] <= last ? 1 : 0));
+        }
+        return n;
+    }
+    static MTAW_INLINE std::int64_t list_positive(const float* scores, const float* popular, std::int32_t first,
+                                                  std::int32_t* ids, std::int32_t* keys) {
+        std::int64_t n = 0;
+        for (std::int32_t i = 0; i < kBlock; ++i) {
+            const float score = scores[i] + popular[i];
+            ids[n] = first + i;
+            __builtin_memcpy(keys + n, &score, sizeof score);
+            n += score > 0 ? 1 : 0;
+        }
+        return n;
+    }
+};
 
 template <typename V>
 void transform(float* columns, const ColumnRule* rules, std::int64_t n_columns, std::int64_t count) {
@@ -286,12 +376,12 @@ void forward(const ForwardPass& pass, std::int64_t count) {
 
 template <typename V>
 constexpr MemoryKernels memory_kernels_of() {
-    return {
-        {V::count_at_least, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>, fill_trends<V>},
-        add_row<V>,
-        add_delta_row<V>,
-        fill<V>,
-        forward<V>};
+    return {{V::count_at_least, V::list_taken, exp_all<V>, log_all<V>, inverse_root_all<V>, add_scaled<V>, transform<V>,
+             fill_trends<V>, add_pre_scores<V>, list_scored<V>, add_trend_pairs<V>},
+            add_row<V>,
+            add_delta_row<V>,
+            fill<V>,
+            forward<V>};
 }
 
 }  // namespace mtaw

@@ -7,7 +7,7 @@ namespace mtaw {
 namespace {
 
 // Four floats in a vector type of GCC and Clang.
-struct Portable {
+struct Portable : OneByOne {
     using Reg = float __attribute__((vector_size(16)));
     using Integers = std::int32_t __attribute__((vector_size(16)));
     static constexpr std::int64_t kLanes = 4;

@@ -47,7 +47,7 @@ MTAW_INLINE v128_t rounded_to_odd(v128_t sum, v128_t product, v128_t addend) {
     return wasm_i64x2_add(sum, wasm_v128_and(wasm_v128_and(wasm_v128_or(over, under), is_even), step));
 }
 
-struct Wasm {
+struct Wasm : OneByOne {
     using Reg = float __attribute__((vector_size(16)));
     static constexpr std::int64_t kLanes = 4;
     static constexpr int kRows = 2;

@@ -318,7 +318,7 @@ void MemoryScratch::fit(const MemoryBounds& wanted) {
         signals_ = ZeroFloats(bounds.slots * kSignalLanes);
         inverse_roots_ = AlignedFloats(bounds.slots + kPadding);
         keys_ = integers(bounds.slots);
-        candidates_.reserve(size(bounds.slots));
+        candidates_.reserve(size(bounds.slots + kPadding));
     }
     if (wanted.candidates > bounds.candidates) {
         bounds.candidates = wanted.candidates;

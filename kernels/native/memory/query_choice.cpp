@@ -57,7 +57,8 @@ void SessionMemory::choose_candidates(const MemoryRequest& request, MemoryScratc
     std::int32_t* const keys = scratch.keys_.get();
     const std::int32_t n_others = pool.count - n_own;
     std::vector<std::int32_t>& chosen = scratch.candidates_;
-    chosen.resize(static_cast<std::size_t>(pool.count) + 1);  // an entry is written before it is known to count
+    chosen.resize(
+        static_cast<std::size_t>(pool.count + kPadding));  // entries are written before they are known to count
     KeyCut cut{0};
     if (kernels_->count_at_least(keys + n_own, n_others, 0) > settings_.others) {
         const auto item_of = [&](std::int32_t i) { return pool.items[n_own + i]; };
@@ -80,10 +81,7 @@ void SessionMemory::choose_candidates(const MemoryRequest& request, MemoryScratc
             keys[slot] = kAlreadyChosen;
         }
     }
-    for (std::int32_t slot = n_own; slot < pool.count; ++slot) {
-        *next = slot;
-        next += cut.takes(keys[slot], pool.items[slot]) ? 1 : 0;
-    }
+    next += kernels_->list_taken(keys + n_own, pool.items + n_own, n_others, cut.lowest, cut.last, n_own, next);
     chosen.resize(static_cast<std::size_t>(next - chosen.data()));
 }
 

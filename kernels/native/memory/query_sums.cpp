@@ -290,7 +290,7 @@ void SessionMemory::measure_trends(const MemoryRequest& request, MemoryScratch& 
     std::vector<std::int32_t>& ids = scratch.measured_items_;
     ids.clear();
     for (const std::int32_t slot : scratch.candidates_) ids.push_back(scratch.pool_.items[slot]);
-    request.trends->measure(ids.data(), static_cast<std::int64_t>(ids.size()), scratch.trends_);
+    request.trends->measure(ids.data(), static_cast<std::int64_t>(ids.size()), *kernels_, scratch.trends_);
 }
 
 }  // namespace mtaw

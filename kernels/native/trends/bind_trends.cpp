@@ -251,7 +251,7 @@ class TrendsObject {
                 rows.push_back(q * width + i);
             }
             const auto count = static_cast<std::int64_t>(known.size());
-            trends_.measure(known.data(), count, scratch);
+            trends_.measure(known.data(), count, *kernels_, scratch);
             std::vector<float> columns(static_cast<std::size_t>(kTrendColumns * kTile)),
                 side(static_cast<std::size_t>(kMaxSide * kTile));
             for (std::int64_t begin = 0; begin < count; begin += kTile) {

@@ -82,12 +82,24 @@ struct TrendFacts {
 
 // The pair sums of one candidate, from which its features are made. It fills whole cache lines.
 struct alignas(64) TrendSums {
-    float values[32];  // kLast.., kOwnRows.., kPreScore
+    float values[32];  // kOwnRows.., kPreScore; kLast..
 
-    static constexpr int kLast = 0;             // [kPairSums], with the last own item
-    static constexpr int kOwnRows = kPairSums;  // [kPairSums], with all own items, weighted
-    static constexpr int kPreScore = 2 * kPairSums;
+    static constexpr int kOwnRows = 0;  // [kPairSums], with all own items, weighted
+    static constexpr int kPreScore = kPairSums;
+    static constexpr int kLast = 16;  // [kPairSums], with the last own item
 };
+
+// A row of the tables, or a run of its pairs.
+struct TrendPairs {
+    const std::int32_t* neighbors;
+    const std::uint16_t* values;  // bfloat16[count, kPairSums]
+    std::int64_t count;
+};
+
+// Pre-scores by item come in blocks, of which those that have one are marked with 1.
+constexpr int kBlockBits = 4;
+constexpr std::int64_t kBlock = 1 << kBlockBits;
+constexpr std::int64_t kMarkWord = 8;  // marks are read by so many
 
 // query_out: float32[kTrendQueryFeatures], with room for kPadding more.
 void trend_query_features(const TrendFacts& query, const ColumnKernels& kernels, float* query_out);

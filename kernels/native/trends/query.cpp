@@ -1,6 +1,8 @@
 // What a query starts with: the rows of its own items, and what is the same for all candidates. Then the sums of its
 // candidates, their features, and whole rows.
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "prefetch.hpp"
 #include "trends/delta.hpp"
@@ -33,6 +35,10 @@ std::int32_t* list_matches(const std::int32_t* neighbors, std::int64_t begin, st
     return next;
 }
 
+TrendPairs run_of(const TrendRow& row, std::int64_t begin, std::int64_t end) {
+    return {row.neighbors + begin, row.values + begin * kPairSums, end - begin};
+}
+
 }  // namespace
 
 TrendsRequest trends_request(const std::int32_t* clicks, const std::int64_t* times, std::int64_t n_clicks,
@@ -53,11 +59,28 @@ void set_times(const std::int64_t* times, std::int64_t n_clicks, TrendsRequest& 
     if (n_clicks > 1) request.before_click = times[n_clicks - 2];
 }
 
-void TrendsScratch::fit(std::int64_t capacity, std::int64_t count) {
+void TrendsScratch::fit(std::int64_t capacity, std::int64_t n_measured) {
     if (capacity > static_cast<std::int64_t>(slot_plus_one_.size())) {
+        const std::int64_t n_blocks = (capacity + kBlock - 1) / kBlock;
+        marks_.assign(static_cast<std::size_t>((n_blocks + kMarkWord - 1) / kMarkWord * kMarkWord), 0);
+        scores_ = ZeroFloats(n_blocks * kBlock);
+        popular_ = ZeroFloats(n_blocks * kBlock);
+        // Last: where memory runs out on the way, the next call tries again.
         slot_plus_one_.resize(static_cast<std::size_t>(capacity), 0);
     }
-    if (count > static_cast<std::int64_t>(sums_.size())) sums_.resize(static_cast<std::size_t>(count));
+    if (n_measured > static_cast<std::int64_t>(sums_.size())) sums_.resize(static_cast<std::size_t>(n_measured));
+}
+
+void TrendsScratch::clear_scores() {
+    for (std::size_t word = 0; word < marks_.size(); word += kMarkWord) {
+        std::uint64_t rest;
+        std::memcpy(&rest, marks_.data() + word, sizeof rest);
+        for (; rest != 0; rest &= rest - 1) {
+            const std::size_t block = word + static_cast<std::size_t>(std::countr_zero(rest)) / 8;
+            std::fill_n(scores_.data() + block * kBlock, kBlock, 0.0F);
+            marks_[block] = 0;
+        }
+    }
 }
 
 void Trends::prefetch_row(std::int64_t item) const {
@@ -78,7 +101,27 @@ void Trends::start(const TrendsRequest& request, const ColumnKernels& kernels, T
     load_own_rows(request, scratch);
     set_query_facts(request, scratch);
     set_side_facts(request, scratch);
+    add_pre_scores(kernels, scratch);
     trend_query_features(scratch.facts_, kernels, scratch.query_features_);
+}
+
+void Trends::add_pre_scores(const ColumnKernels& kernels, TrendsScratch& scratch) {
+    scratch.clear_scores();
+    float* const scores = scratch.scores_.data();
+    std::uint8_t* const marks = scratch.marks_.data();
+    for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
+        const TrendsScratch::OwnRow& row = scratch.rows_[u];
+        for_each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
+            kernels.add_pre_scores(run_of(row.base, begin, end), row.base_factors, scores, marks);
+        });
+        if (row.delta == nullptr) continue;
+        const double* values = row.delta->values.data();
+        for (std::int64_t p = 0; p < row.delta->n_read; ++p, values += kPairSums) {
+            const std::int32_t item = row.delta->neighbors[static_cast<std::size_t>(p)];
+            scores[item] += to_float(pair_pre_score(values, row.delta_factors));
+            marks[item >> kBlockBits] = 1;
+        }
+    }
 }
 
 void Trends::row_totals(const TrendRow& base, const ItemDelta* delta, const TrendFactors& factors, float* totals) {
@@ -166,7 +209,8 @@ void Trends::set_query_facts(const TrendsRequest& request, TrendsScratch& scratc
     facts.hour_cos = -facts.hour_cos;
 }
 
-void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const {
+void Trends::measure(const std::int32_t* ids, std::int64_t count, const ColumnKernels& kernels,
+                     TrendsScratch& scratch) const {
     scratch.fit(capacity(), count);
     scratch.measured_.assign(ids, ids + count);
     std::fill_n(scratch.sums_.begin(), count, TrendSums{});
@@ -182,13 +226,14 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     std::int32_t* const slot_plus_one = scratch.slot_plus_one_.data();
     for (std::int64_t i = 0; i < count; ++i) {
         slot_plus_one[ids[i]] = static_cast<std::int32_t>(i + 1);
+        scratch.sums_[static_cast<std::size_t>(i)].values[TrendSums::kPreScore] = scratch.scores_.data()[ids[i]];
         delta_.prefetch_slot(ids[i]);
         prefetch_side(ids[i], scratch);
         if (ids[i] >= base_.n_items) continue;
         prefetch(base_.counts + std::int64_t{ids[i]} * kItemSums, kItemSums + 1);
         MTAW_PREFETCH(base_.times + std::int64_t{ids[i]} * 2);
     }
-    float base_decay[kPairSums];
+    float base_decay[kPadding] = {};
     double delta_decay[kPairSums];
     for (int k = 0; k < kPairSums; ++k) {
         base_decay[k] = scratch.factors_.base[kFirstPairLane + k % kPairLanes];
@@ -196,33 +241,24 @@ void Trends::measure(const std::int32_t* ids, std::int64_t count, TrendsScratch&
     }
     for (std::int64_t u = 0; u < scratch.n_rows_; ++u) {
         const TrendsScratch::OwnRow& row = scratch.rows_[u];
-        const auto add = [&](std::int32_t slot, const float* values, float pre) {
-            TrendSums& sums = scratch.sums_[static_cast<std::size_t>(slot) - 1];
-            for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kOwnRows + k] += row.weight * values[k];
-            if (u == 0) {
-                for (int k = 0; k < kPairSums; ++k) sums.values[TrendSums::kLast + k] += values[k];
-            }
-            sums.values[TrendSums::kPreScore] += pre;
-        };
-        float values[kPairSums];
         std::int32_t* next = matches.data();
         for_each_run(row.base, row.delta, [&](std::int64_t begin, std::int64_t end) {
             next = list_matches(row.base.neighbors, begin, end, slot_plus_one, next);
         });
-        for (const std::int32_t* p = matches.data(); p < next; ++p) {
-            float raw[kPairSums];
-            widen(row.base.values + std::int64_t{*p} * kPairSums, raw);
-            for (int k = 0; k < kPairSums; ++k) values[k] = raw[k] * base_decay[k];
-            add(slot_plus_one[row.base.neighbors[*p]], values, pair_pre_score(raw, row.base_factors));
-        }
+        kernels.add_trend_pairs(run_of(row.base, 0, row.base.count), matches.data(), next - matches.data(),
+                                slot_plus_one, base_decay, row.weight, u == 0, scratch.sums_.data());
         if (row.delta == nullptr) continue;
         next = list_matches(row.delta->neighbors.data(), 0, row.delta->n_read, slot_plus_one, matches.data());
         for (const std::int32_t* match = matches.data(); match < next; ++match) {
             const std::int64_t p = *match;
             const std::int32_t slot = slot_plus_one[row.delta->neighbors[static_cast<std::size_t>(p)]];
+            float* const sums = scratch.sums_[static_cast<std::size_t>(slot) - 1].values;
             const double* const raw = row.delta->values.data() + p * kPairSums;
-            for (int k = 0; k < kPairSums; ++k) values[k] = to_float(raw[k] * delta_decay[k]);
-            add(slot, values, to_float(pair_pre_score(raw, row.delta_factors)));
+            for (int k = 0; k < kPairSums; ++k) {
+                const float value = to_float(raw[k] * delta_decay[k]);
+                sums[TrendSums::kOwnRows + k] += row.weight * value;
+                if (u == 0) sums[TrendSums::kLast + k] += value;
+            }
         }
     }
     for (std::int64_t i = 0; i < count; ++i) {

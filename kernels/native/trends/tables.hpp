@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compiler.hpp"
+
 namespace mtaw {
 
 // Forward decay: a click at time t weighs 2^((t - t0) / h) in the lane of the half-life h, and what it is worth at
@@ -64,6 +66,24 @@ constexpr int kPairSums = 2 * kPairLanes;  // kPairLanes of fwd, then kPairLanes
 constexpr int kItemSums = 2 * kItemLanes;  // kItemLanes of all clicks, then of those that are not their session's first
 constexpr std::int64_t kMaxCounted = 3;    // clicks of a session on one item, where it counts a pair once
 constexpr std::int64_t kNever = -1;        // the time of a click that never was
+
+// Pairs as queries read them, and what each is worth in the pre-score.
+static MTAW_INLINE float widened(std::uint16_t value) { return __builtin_bit_cast(float, std::uint32_t{value} << 16); }
+
+// What a pair lane's fwd is worth in the pre-score; bwd half of it.
+constexpr float kPreScoreLanes[kPairLanes] = {0.6F, 1.0F, 0.0F, 0.4F, 0.0F};
+
+// A pair's part of a pre-score: kPreLanes of fwd, then of bwd.
+template <typename T>
+static MTAW_INLINE T pair_pre_score(const T* value, const T* factors) {
+    return (value[0] * factors[0] + value[1] * factors[1] + value[3] * factors[3]) +
+           (value[kPairLanes] * factors[kPairLanes] + value[kPairLanes + 1] * factors[kPairLanes + 1] +
+            value[kPairLanes + 3] * factors[kPairLanes + 3]);
+}
+
+static MTAW_INLINE void widen(const std::uint16_t* value, float* out) {
+    for (int k = 0; k < kPairSums; ++k) out[k] = widened(value[k]);
+}
 
 constexpr std::int64_t kMaxContext = 8;          // columns
 constexpr std::int64_t kMaxColumnValues = 1001;  // of a column: 1,000 and the bucket of all others

@@ -5,7 +5,7 @@
 //     const auto locked = trends.reading();                  // writers wait until it is destroyed
 //     trends.start(request, scratch);
 //     trends.choose_candidates(request, n, ids, scores, kernels, scratch);  // candidates
-//     trends.measure(ids, count, scratch);                   // any items
+//     trends.measure(ids, count, kernels, scratch);          // any items
 //     trends.fill(begin, count, columns, kernels, scratch);  // their features, tile by tile
 #pragma once
 
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "change_lock.hpp"
+#include "encode/aligned.hpp"
 #include "trends/delta.hpp"
 #include "trends/features.hpp"
 
@@ -75,7 +76,8 @@ class TrendsScratch {
 
    private:
     friend class Trends;
-    void fit(std::int64_t capacity, std::int64_t count);
+    void fit(std::int64_t capacity, std::int64_t n_measured);
+    void clear_scores();
 
     struct OwnRow {
         std::int64_t item;
@@ -102,8 +104,10 @@ class TrendsScratch {
     std::int64_t now_ = 0;
     float query_features_[kTrendQueryFeatures + kPadding];
     std::vector<std::int32_t> slot_plus_one_;  // by item; 0 between calls
-    std::vector<std::int32_t> items_, keys_, ties_;
-    std::vector<float> scores_;  // of slots; 0 between calls
+    ZeroFloats scores_;                        // by item: the pre-score of its pairs; 0 in blocks without a mark
+    ZeroFloats popular_;                       // by item: what popularity adds to that; 0 between calls
+    std::vector<std::uint8_t> marks_;          // by block of scores_
+    std::vector<std::int32_t> items_, keys_, chosen_;
     std::vector<std::int32_t> measured_, matches_;
     std::vector<const ItemDelta*> deltas_;  // of the measured items
     std::vector<TrendSums> sums_;
@@ -133,7 +137,8 @@ class Trends {
     std::int64_t choose_candidates(const TrendsRequest& request, std::int64_t n, std::int32_t* ids, float* scores,
                                    const ColumnKernels& kernels, TrendsScratch& scratch) const;
     // Sums of `count` items for `fill`.
-    void measure(const std::int32_t* ids, std::int64_t count, TrendsScratch& scratch) const;
+    void measure(const std::int32_t* ids, std::int64_t count, const ColumnKernels& kernels,
+                 TrendsScratch& scratch) const;
     // Columns [kTrendColumns, kTile] of the measured items from `begin` on, count <= kTile, and their side features'
     // [n_side_features, kTile].
     void fill(std::int64_t begin, std::int64_t count, float* columns, float* side, const ColumnKernels& kernels,
@@ -162,6 +167,7 @@ class Trends {
     };
 
     void load_own_rows(const TrendsRequest& request, TrendsScratch& scratch) const;
+    static void add_pre_scores(const ColumnKernels& kernels, TrendsScratch& scratch);
     void set_query_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
     static void row_totals(const TrendRow& base, const ItemDelta* delta, const TrendFactors& factors, float* totals);
     void set_side_facts(const TrendsRequest& request, TrendsScratch& scratch) const;
