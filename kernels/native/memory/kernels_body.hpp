@@ -181,6 +181,7 @@ void add_pre_scores(const TrendPairs& pairs, const float* factors, float* scores
     for (std::int64_t begin = 0; begin < pairs.count; begin += 16) {
         const std::int64_t count = pairs.count - begin < 16 ? pairs.count - begin : 16;
         const std::uint16_t* const values = pairs.values + begin * kPairSums;
+        for (int line = 0; line < 5; ++line) MTAW_PREFETCH(values + 64 * kPairSums + 32 * line);
         float added[16];
         if constexpr (V::kLanes == 16) {
             V::pair_pre_scores(values, count, factors, added);
