@@ -230,7 +230,7 @@ void MemoryDelta::remove(std::int32_t slot) {
 }
 
 void MemoryDelta::remove_session(DeltaRow& row, std::int32_t slot) {
-    const std::vector<std::int32_t>& clicks = sessions_.at(slot).clicks;
+    const ShortArray<std::int32_t>& clicks = sessions_.at(slot).clicks;
     std::int64_t previous_click = -1;
     for (std::int64_t t = 0; t < static_cast<std::int64_t>(clicks.size()); ++t) {
         if (clicks[static_cast<std::size_t>(t)] != row.item) continue;
@@ -240,7 +240,7 @@ void MemoryDelta::remove_session(DeltaRow& row, std::int32_t slot) {
         previous_click = t;
     }
     --row.counts->sessions;
-    std::erase(row.postings, slot);
+    row.postings.remove(slot);
     const auto stamp_from_end = [&](std::size_t back) {
         return row.postings.size() < back ? -1 : sessions_.stamp(row.postings[row.postings.size() - back]);
     };

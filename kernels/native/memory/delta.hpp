@@ -208,7 +208,7 @@ class MemoryDelta {
     void sum_row(const DeltaRow& row, MaterializedRow& out, const CurrentSession& current = {},
                  const OwnEvidence* own_evidence = nullptr) const;
     // The strongest neighbors by what a rebuilt row would be ordered by, in no order.
-    void find_strong(const DeltaRow& row, std::vector<StrongPair>& out, MaterializedRow& row_sums) const;
+    void find_strong(const DeltaRow& row, ShortArray<StrongPair>& out, MaterializedRow& row_sums) const;
     // Upper bounds of what a query can meet.
     [[nodiscard]] std::int64_t longest_row() const { return longest_row_; }
 

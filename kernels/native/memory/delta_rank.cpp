@@ -206,7 +206,7 @@ double MemoryDelta::strength_of_base(const RowView& base, std::int64_t base_inde
     return strength(alone, kNoSums, 0, row);
 }
 
-void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out, MaterializedRow& row_sums) const {
+void MemoryDelta::find_strong(const DeltaRow& row, ShortArray<StrongPair>& out, MaterializedRow& row_sums) const {
     struct Ranked {
         double strength;
         std::int32_t neighbor;
@@ -250,7 +250,7 @@ void MemoryDelta::find_strong(const DeltaRow& row, std::vector<StrongPair>& out,
     const auto end = ranked.begin() + std::min<std::ptrdiff_t>(kStrong, static_cast<std::ptrdiff_t>(ranked.size()));
     if (end != ranked.end()) std::nth_element(ranked.begin(), end - 1, ranked.end(), stronger);
     out.clear();
-    out.reserve(kStrong);
+    out.reserve(static_cast<std::size_t>(end - ranked.begin()));
     for (auto entry = ranked.begin(); entry != end; ++entry) {
         const float fwd =
             entry->source < 0 ? entry->base_fwd : row.fwd_of(row.pairs[static_cast<std::size_t>(entry->source)]);

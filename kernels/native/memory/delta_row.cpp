@@ -37,7 +37,6 @@ std::int32_t DeltaRow::find(std::int32_t neighbor) const {
 std::int32_t DeltaRow::pair_with(std::int32_t neighbor, const BaseRows& base) {
     const std::int32_t found = find(neighbor);
     if (found >= 0) return found;
-    make_room(pairs);
     DeltaPair pair{};
     pair.neighbor = neighbor;
     link(pair, base);
@@ -75,7 +74,6 @@ void DeltaRow::reindex() {
 }
 
 void DeltaRow::add_term(const DeltaTerm& term) {
-    make_room(terms);
     DeltaPair& pair = pairs[static_cast<std::size_t>(term.pair)];
     const auto add = [&](int kind, double value) {
         pair.sums[kind] += value;
@@ -122,7 +120,6 @@ void DeltaRow::set_changed(std::int32_t pair_index) {
     DeltaPair& pair = pairs[static_cast<std::size_t>(pair_index)];
     if (merged == nullptr || pair.changed) return;
     pair.changed = true;
-    make_room(merged->changed);
     merged->changed.push_back(pair_index);
 }
 
@@ -145,7 +142,8 @@ bool DeltaRow::reads(std::int32_t base_index) const {
 }
 
 void DeltaRow::move_to_end(std::int32_t slot) {
-    const auto found = std::find(postings.rbegin(), postings.rend(), slot);
+    const auto found =
+        std::find(std::make_reverse_iterator(postings.end()), std::make_reverse_iterator(postings.begin()), slot);
     std::rotate(found.base() - 1, found.base(), postings.end());
 }
 
@@ -172,7 +170,6 @@ void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
     if (pair.base_at >= 0) {
         bases[static_cast<std::size_t>(pair.base_at)] = base_pair;
     } else if (is_in_base) {
-        make_room(bases);
         pair.base_at = static_cast<std::int32_t>(bases.size());
         bases.push_back(base_pair);
     }
@@ -181,7 +178,6 @@ void DeltaRow::link(DeltaPair& pair, const BaseRows& base) {
 
 PairPast& DeltaRow::past_of(DeltaPair& pair) {
     if (pair.past_at < 0) {
-        make_room(pasts);
         pair.past_at = static_cast<std::int32_t>(pasts.size());
         pasts.push_back(kNoPast);
         pasts.back().pair = static_cast<std::int32_t>(&pair - pairs.data());
@@ -209,15 +205,13 @@ void DeltaRow::clear_pairs() {
 }
 
 std::int64_t DeltaRow::n_bytes() const {
-    const auto bytes = [](const auto& array) {
-        return static_cast<std::int64_t>(array.capacity() * sizeof(*array.data()));
-    };
-    return static_cast<std::int64_t>(sizeof(DeltaRow)) + bytes(pairs) + bytes(bases) + bytes(pasts) + bytes(terms) +
-           bytes(index) + bytes(postings) + bytes(strong) +
-           (rare == nullptr
-                ? 0
-                : static_cast<std::int64_t>(sizeof(RareParts)) + bytes(rare->priors) + bytes(rare->base_runs)) +
-           (merged == nullptr ? 0 : merged->n_bytes());
+    std::int64_t bytes = static_cast<std::int64_t>(sizeof(DeltaRow)) + pairs.n_bytes() + bases.n_bytes() +
+                         pasts.n_bytes() + terms.n_bytes() + index.n_bytes() + postings.n_bytes() + strong.n_bytes();
+    if (rare != nullptr) {
+        bytes += static_cast<std::int64_t>(sizeof(RareParts) + rare->priors.capacity() * sizeof(rare->priors[0]) +
+                                           rare->base_runs.capacity() * sizeof(rare->base_runs[0]));
+    }
+    return bytes + (merged == nullptr ? 0 : merged->n_bytes());
 }
 
 }  // namespace mtaw

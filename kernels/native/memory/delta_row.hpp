@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "memory/arrays.hpp"
 #include "memory/base_rows.hpp"
 #include "memory/tables.hpp"
 
@@ -142,14 +143,14 @@ struct DeltaRow {
     double strong_least = -1;  // the strength of the last of the strongest, -1 = there are no others
     double totals[kFixedKinds] = {};
     double ranked_rec = 0;  // total of base and delta when the strongest were found
-    std::vector<DeltaPair> pairs;
-    std::vector<PairBase> bases;
-    std::vector<PairPast> pasts;
-    std::vector<DeltaTerm> terms;
-    std::vector<std::int32_t> index;     // a hash table of 1 + pair by neighbor, empty while there are few
-    std::vector<std::int32_t> postings;  // slots, by their sessions' last clicks
-    std::vector<StrongPair> strong;      // the strongest; empty while they are the base's, or all there are
-    std::unique_ptr<MergedRow> merged;   // null while the row is short, or since it lost something
+    ShortArray<DeltaPair> pairs;
+    ShortArray<PairBase> bases;
+    ShortArray<PairPast> pasts;
+    ShortArray<DeltaTerm> terms;
+    ShortArray<std::int32_t> index;     // a hash table of 1 + pair by neighbor, empty while there are few
+    ShortArray<std::int32_t> postings;  // slots, by their sessions' last clicks
+    ShortArray<StrongPair> strong;      // the strongest; empty while they are the base's, or all there are
+    std::unique_ptr<MergedRow> merged;  // null while the row is short, or since it lost something
 
     DeltaRow(std::int32_t row_item, DeltaCounts* item_counts, float* ses_total)
         : item(row_item), counts(item_counts), ses(ses_total) {}

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "memory/arrays.hpp"
-
 namespace mtaw {
 namespace {
 
@@ -24,7 +22,7 @@ std::int32_t DeltaSessions::find_clicks(const std::int32_t* clicks, std::int64_t
     for (std::int64_t t = 0; t < n_clicks; ++t) hash = hash_with(hash, clicks[t]);
     const auto found = static_cast<std::int32_t>(slot_by_hash_.find(hash, hashes_.data()));
     if (found < 0) return -1;
-    const std::vector<std::int32_t>& session_clicks = at(found).clicks;
+    const ShortArray<std::int32_t>& session_clicks = at(found).clicks;
     return std::equal(session_clicks.begin(), session_clicks.end(), clicks, clicks + n_clicks) ? found : -1;
 }
 
@@ -93,12 +91,10 @@ bool DeltaSessions::append(std::int32_t slot, std::int32_t item) {
         return session.clicks[static_cast<std::size_t>(position)] == item;
     });
     if (is_first) {
-        make_room(session.firsts);
         session.firsts.push_back(static_cast<std::int32_t>(session.clicks.size()));
         ++facts_[index].distinct;
     }
     unlink(slot);
-    make_room(session.clicks);
     session.clicks.push_back(item);
     hashes_[index] = hash_with(hashes_[index], item);
     link(slot);
@@ -155,7 +151,7 @@ std::int64_t DeltaSessions::n_bytes() const {
     };
     std::int64_t total = bytes(sessions_) + bytes(facts_) + bytes(handles_) + bytes(hashes_) + bytes(free_slots_) +
                          bytes(slot_by_stamp_) + bytes(stamp_bits_) + bytes(ones_before_word_);
-    for (const Session& session : sessions_) total += bytes(session.clicks) + bytes(session.firsts);
+    for (const Session& session : sessions_) total += session.clicks.n_bytes() + session.firsts.n_bytes();
     return total + static_cast<std::int64_t>(slot_by_handle_.n_bytes() + slot_by_hash_.n_bytes());
 }
 

@@ -7,6 +7,7 @@
 
 #include "compiler.hpp"
 #include "keys/index_table.hpp"
+#include "memory/arrays.hpp"
 
 namespace mtaw {
 
@@ -16,8 +17,8 @@ namespace mtaw {
 class DeltaSessions {
    public:
     struct Session {
-        std::vector<std::int32_t> clicks;
-        std::vector<std::int32_t> firsts;     // the positions of its first clicks on each item
+        ShortArray<std::int32_t> clicks;
+        ShortArray<std::int32_t> firsts;      // the positions of its first clicks on each item
         std::int32_t newer = -1, older = -1;  // slots: its neighbors among those with the same hash
     };
 

@@ -139,12 +139,12 @@ inline StrongNeighbors MergedTables::strong(std::int64_t item) const {
         }
         return out;
     }
-    std::vector<StrongPair> ranked;
+    ShortArray<StrongPair> ranked;
     if (delta_row->is_stale) {
         MaterializedRow row_sums;
         delta_->find_strong(*delta_row, ranked, row_sums);
     }
-    const std::vector<StrongPair>& strong = delta_row->is_stale ? ranked : delta_row->strong;
+    const ShortArray<StrongPair>& strong = delta_row->is_stale ? ranked : delta_row->strong;
     out.count = static_cast<std::int64_t>(strong.size());
     for (std::int64_t i = 0; i < out.count; ++i) {
         const StrongPair& pair = strong[static_cast<std::size_t>(i)];
