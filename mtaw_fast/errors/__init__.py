@@ -30,6 +30,10 @@ class DataError(MtawError):
     """A click log, data set or session container is malformed."""
 
 
+class EmptyLogError(DataError):
+    """A click log has no row."""
+
+
 class BundleError(MtawError):
     """A bundle is missing, damaged, of a newer format, or cannot be written."""
 

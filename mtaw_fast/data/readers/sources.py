@@ -22,7 +22,7 @@ from mtaw_fast.data.readers.json_lines import (
     unreadable_line,
 )
 from mtaw_fast.data.readers.options import ClickOptions
-from mtaw_fast.errors import DataError, UsageError, require
+from mtaw_fast.errors import DataError, EmptyLogError, UsageError, require
 from mtaw_fast.errors.install import install_packages
 
 Kind = Literal["csv", "parquet", "json", "frame"]
@@ -122,7 +122,7 @@ def _scan(part: Part, separator: str | None) -> Any:
     pl = require("polars", "train")
     if isinstance(part.source, Path):
         if part.source.stat().st_size == 0:
-            raise DataError(f"{part} is empty; a log needs a header line and at least one click")
+            raise EmptyLogError(f"{part} is empty; a log needs a header line and at least one click")
         if part.kind == "json":
             schema = _json_schema(part.source, *_version(part.source))
             return pl.scan_ndjson(_no_pattern(part.source), schema=schema)

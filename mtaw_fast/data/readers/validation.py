@@ -13,7 +13,7 @@ from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.bad_rows import bad_item, bad_time, refuse_empty, two_units
 from mtaw_fast.data.readers.options import ClickOptions
 from mtaw_fast.data.readers.sources import Part, is_empty, is_plain_int, one_line_errors, open_part
-from mtaw_fast.errors import DataError, require
+from mtaw_fast.errors import DataError, EmptyLogError, require
 
 # run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
 TaskRunner = Callable[[Callable[..., Any], Iterable[Sequence[Any]]], list[Any]]
@@ -71,7 +71,7 @@ def check_log(
     rows, clicks = totals["rows"], totals["counted"]
     absent = [name for name in options.types if name not in kinds]
     if rows == 0:
-        raise DataError(f"{files[0]} has no click, only a header; a log needs at least one click")
+        raise EmptyLogError(f"{files[0]} has no click, only a header; a log needs at least one click")
     if options.types and len(absent) == len(options.types):
         raise DataError(
             f"{files[0]}: column {options.type!r} is never {' or '.join(map(repr, absent))}; name some of its values "
