@@ -239,13 +239,17 @@ class Samples:
         """
         check_prefixes(sessions.lengths, "the prefixes")
         counts = np.maximum(sessions.lengths - min_prefix, 0)
-        owner = np.repeat(np.arange(len(sessions)), counts)
-        prefix_lengths = ranges(np.full(len(sessions), min_prefix, np.int64), counts)
+        return cls.at(sessions, ranges(sessions.offsets[:-1] + min_prefix, counts))
+
+    @classmethod
+    def at(cls, sessions: Sessions, targets: np.ndarray) -> Samples:
+        """Make a sample of each of some clicks and those before it in its session. targets: int64[S], their positions
+        in `sessions.items`."""
+        owner = np.searchsorted(sessions.offsets, targets, side="right") - 1
         begins = sessions.offsets[owner]
-        prefixes = sessions.selected(ranges(begins, prefix_lengths), offsets_of(prefix_lengths))
-        targets = begins + prefix_lengths
+        lengths = targets - begins
         return cls(
-            prefixes,
+            sessions.selected(ranges(begins, lengths), offsets_of(lengths)),
             sessions.items[targets],
             owner.astype(np.int32),
             None if sessions.times is None else sessions.times[targets],

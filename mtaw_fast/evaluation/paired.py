@@ -22,6 +22,7 @@ from mtaw_fast.system.frames import Library, frame_of
 HITS, MRR = f"P@{TOP}", f"MRR@{TOP}"
 _CHUNK = 4096
 _Z = NormalDist().inv_cdf(0.975)
+_PERCENT = np.array([[0.0], [100.0]]).repeat(len(METRICS), axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,23 +232,52 @@ def _text(difference: Difference) -> str:
 def compared(
     first: Measured, second: Measured, samples: Samples, slicings: Sequence[Slicing]
 ) -> tuple[dict[str, Difference], dict[str, dict[str, SliceDifference]]]:
-    """Return the differences over all samples, and by slice and value.
-
-    Each resample draws the same sessions for both rankers, so what is hard for both does not widen the interval.
-    """
-    first_values, second_values = first.columns(), second.columns()
-    bootstrap = SessionBootstrap(samples.session)
-    overall = _differences(bootstrap, first_values, second_values, None, 1)[0][0]
+    """Return the differences over all samples, and by slice and value."""
+    overall, by_slice = differences_by(first.columns(), second.columns(), samples.session, slicings, COLUMNS, BOUNDS)
     first_catalog, second_catalog = first.of_catalog(), second.of_catalog()
     for name in (COVERAGE, GINI):
         overall[name] = Difference(
             first_catalog[name], second_catalog[name], second_catalog[name] - first_catalog[name]
         )
+    return overall, by_slice
+
+
+def differences_by(
+    first: np.ndarray,
+    second: np.ndarray,
+    session: np.ndarray,
+    slicings: Sequence[Slicing],
+    names: Sequence[str] = METRICS,
+    bounds: np.ndarray = _PERCENT,
+) -> tuple[dict[str, Difference], dict[str, dict[str, SliceDifference]]]:
+    """Return the differences of values over all samples, and by slice and value.
+
+    Each resample draws the same sessions for both rankers, so what is hard for both does not widen the interval.
+
+    first, second: float64[S, C], the values of two rankers. session: int[S], equal for samples of one session. names,
+    bounds: of the C columns, and float64[2, C], the least and the most that a value can be.
+    """
+    bootstrap = SessionBootstrap(session)
+    limits = np.stack([-bounds[1], bounds[1]])
+
+    def differences(codes: np.ndarray, n_values: int) -> tuple[list[dict[str, Difference]], Estimates]:
+        estimates = bootstrap.estimates(second - first, codes, n_values, bounds=limits)
+        values = []
+        for value in range(n_values):
+            mask = codes == value
+            means = first[mask].mean(axis=0).tolist(), second[mask].mean(axis=0).tolist()
+            values.append({
+                name: Difference(before, after, after - before, estimates.interval(value, column))
+                for column, (name, before, after) in enumerate(zip(names, *means, strict=True))
+            })  # fmt: skip
+        return values, estimates
+
+    overall = differences(np.zeros(len(first), dtype=np.int64), 1)[0][0]
     by_slice = {}
     count = max(sum(len(way.labels) for way in slicings), 1)
     factor = NormalDist().inv_cdf(1 - 0.025 / count) / _Z
     for slicing in slicings:
-        values, estimates = _differences(bootstrap, first_values, second_values, slicing.codes, len(slicing.labels))
+        values, estimates = differences(slicing.codes, len(slicing.labels))
         by_slice[slicing.name] = {
             label: SliceDifference(
                 int(estimates.samples[value]), int(estimates.sessions[value]), values[value],
@@ -256,33 +286,6 @@ def compared(
             for value, label in enumerate(slicing.labels)
         }  # fmt: skip
     return overall, by_slice
-
-
-def _differences(
-    bootstrap: SessionBootstrap,
-    first_values: np.ndarray,
-    second_values: np.ndarray,
-    codes: np.ndarray | None,
-    n_values: int,
-) -> tuple[list[dict[str, Difference]], Estimates]:
-    """Return the differences by value and metric, and their estimates."""
-    estimates = bootstrap.estimates(
-        second_values - first_values, codes, n_values, bounds=np.stack([-BOUNDS[1], BOUNDS[1]])
-    )
-    sample_codes = np.zeros(len(first_values), dtype=np.int64) if codes is None else codes
-    differences = []
-    for value in range(n_values):
-        mask = sample_codes == value
-        first, second = first_values[mask].mean(axis=0).tolist(), second_values[mask].mean(axis=0).tolist()
-        differences.append(
-            {
-                name: Difference(
-                    first[column], second[column], second[column] - first[column], estimates.interval(value, column)
-                )
-                for column, name in enumerate(COLUMNS)
-            }
-        )
-    return differences, estimates
 
 
 def gains_over(

@@ -39,6 +39,10 @@ _FROZEN_CHUNK = 1024
 _FORGOTTEN = 60  # half-lives after which the weight of a training click is negligible
 
 
+class NothingScoredError(UsageError):
+    """No click of a log is scored."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplaySettings:
     """Which clicks are scored, and how often the model learns. Raises UsageError if a value is out of range.
@@ -118,7 +122,7 @@ def replay(
     """Replay a log.
 
     Clicks before `settings.begin` are learned and start sessions, but are not scored. Those that the model knows are
-    not learned again. progress: called as progress(clicks done, T). Raises UsageError if no click is scored.
+    not learned again. progress: called as progress(clicks done, T). Raises NothingScoredError if no click is scored.
     """
     return _Replay(log, settings, limits).run(progress)
 
@@ -155,7 +159,7 @@ class _Replay:
     def run(self, progress: Progress | None) -> ReplayResult:
         samples = np.flatnonzero(self._scored)
         if len(samples) == 0:
-            raise UsageError(
+            raise NothingScoredError(
                 "no click of the log is scored: after the model's last click none has an earlier click in its session; "
                 "give a later log or --from"
             )
