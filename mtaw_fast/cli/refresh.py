@@ -11,6 +11,14 @@ from typing import Any
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
 from mtaw_fast.errors import DataError, MtawError, require
 from mtaw_fast.refreshing import RefreshResult, refresh
+from mtaw_fast.refreshing.state import NOT_RELOADED, NOT_WATCHED, ROLLED_BACK
+
+# Outcomes with status 1: what became of the bundle, and the step and key of the run's record that say why.
+_FAILED = {
+    ROLLED_BACK: ("was promoted and rolled back", "watch", "alarm"),
+    NOT_RELOADED: ("is promoted, but the service does not serve it", "reload", "missed"),
+    NOT_WATCHED: ("is promoted, but it was not watched", "watch", "missed"),
+}
 
 
 def add_to(commands: Any) -> None:
@@ -37,8 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(_lines(result)))
     if result.outcome == "refused":
         raise DataError(f"the log of {result.day} is refused, and nothing was trained on it: {_checks(result)}")
-    if result.outcome == "rolled back" and result.run is not None:
-        raise MtawError(f"{result.run['bundle']} was promoted and rolled back: {result.run['alarm']}")
+    if result.run is not None and result.outcome in _FAILED:
+        what, step, key = _FAILED[result.outcome]
+        raise MtawError(f"{result.run['bundle']} {what}: {result.run['done'][step][key]}")
 
 
 def _checks(result: RefreshResult) -> str:

@@ -225,24 +225,30 @@ class MlflowRun:
             )
 
 
-def add_to_run(uri: str, folder: Path, files: Iterable[Path], metrics: Mapping[str, float]) -> None:
-    """Add files and metrics to the MLflow run of a training. folder: its run folder.
+def log_figures(
+    uri: str, name: str, metrics: Mapping[str, float], tags: Mapping[str, str], files: Iterable[Path]
+) -> None:
+    """Log figures, tags and files as a run of this name, or to it if it is there.
 
-    Raises TrackingError if the server or store cannot be used.
+    Raises MissingPackageError without the extra `mlflow`, TrackingError if the server or store cannot be used.
     """
     require("mlflow", "mlflow")
     from mlflow import MlflowClient
 
-    run_id = _noted(folder / NOTE)
-    if run_id is None:
-        raise TrackingError(f"{folder} names no run of MLflow")
     with _quiet(), _impatient():
         try:
             client = MlflowClient(tracking_uri=uri)
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            experiment_id = client.create_experiment(EXPERIMENT) if experiment is None else experiment.experiment_id
+            found = client.search_runs([experiment_id], f"attributes.run_name = '{name}'", max_results=1)
+            run_id = (found[0] if found else client.create_run(experiment_id, run_name=name)).info.run_id
+            for metric, value in metrics.items():
+                client.log_metric(run_id, _named(metric), value)
+            for tag, text in tags.items():
+                client.set_tag(run_id, tag, text)
             for file in files:
                 client.log_artifact(run_id, str(file))
-            for name, value in metrics.items():
-                client.log_metric(run_id, _named(name), value)
+            client.set_terminated(run_id, "FINISHED")
         except Exception as error:
             raise TrackingError(f"MLflow at {shown_uri(uri)} cannot be used ({type(error).__name__})") from None
 

@@ -17,8 +17,9 @@ from mtaw_fast.data.readers.options import LISTS
 from mtaw_fast.errors import UsageError, nearest
 from mtaw_fast.evaluation.measuring import COLUMNS
 
-_UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _HOW = ("auto", "train", "update")
+_JUDGED = ("all", "trainings")
 _ITEM_OPTIONS = ("source", "id", "kinds", "public", "availability")
 _SHORTEST = 60.0  # seconds of a period
 _OWN_OPTIONS = ("since", "until", "test_days")  # which a refresh sets
@@ -42,16 +43,19 @@ class LogSource:
 
 @dataclass(frozen=True, slots=True)
 class TrainRule:
-    """What each run makes.
+    """What each run makes, and what starts one besides a new period.
 
     how: 'update' adds each period to the bundle, 'train' trains each time, 'auto' trains when the training is older
-    than `every` seconds, or when P@20 on a new period is `drift` percentage points below its mean so far. refit: of an
-    update, '' or 'ranker' or 'all'. config: of a training. device, budget_minutes: as of `train`.
+    than `every` seconds, when P@20 on a new period is `drift` percentage points below its mean so far, or when the last
+    update was worse. A run also starts, and trains, when P@20 of live clicks on the service falls so far; and when the
+    last click that the served bundle knows is `age` seconds old, although a later period is there. refit: of an update,
+    '' or 'ranker' or 'all'. config: of a training. device, budget_minutes: as of `train`.
     """
 
     how: str = "auto"
     every: float = 7 * 86400.0
     drift: float = 3.0
+    age: float = 2 * 86400.0
     refit: str = ""
     config: Config = field(default_factory=lambda: preset(DEFAULT_PRESET))
     device: str = "auto"
@@ -94,9 +98,10 @@ class RefreshConfig:
     """The settings of `refresh`.
 
     bundles: folder of the bundles, whose `current` is served. items: the item table of a training as `source`, and the
-    `item_options` of `prepare`. every: seconds of a period. keep: last promoted bundles
-    that stay. must_hold: percentage points of a metric that a new training may lose against the served bundle. service:
-    address of the service, '' for none. report: folder of reports, '' for none. mlflow: tracking URI, '' for none.
+    `item_options` of `prepare`. every: seconds of a period. keep: last promoted bundles that stay. judge: 'all' judges
+    each run, 'trainings' only those that train. must_hold: percentage points of a metric that a new bundle may lose
+    against the served one. service: address of the service, '' for none. report: folder of reports, '' for none.
+    mlflow: tracking URI, '' for none.
     """
 
     bundles: Path
@@ -104,6 +109,7 @@ class RefreshConfig:
     items: Mapping[str, Any] = field(default_factory=dict)
     every: float = 86400.0
     keep: int = 3
+    judge: str = "all"
     train: TrainRule = field(default_factory=TrainRule)
     must_hold: Mapping[str, float] = field(default_factory=lambda: {"P@20": 0.0, "MRR@20": 0.0})
     checks: DayChecks = field(default_factory=DayChecks)
@@ -139,6 +145,8 @@ def _config(values: dict[str, Any], folder: Path) -> RefreshConfig:
     config = _filled(RefreshConfig, values, "", log=_log(parts["log"], folder), train=_train(parts["train"]))
     if config.every < _SHORTEST or not config.keep:
         raise UsageError(f"refresh config: every must be at least {_SHORTEST:g} seconds, and keep at least 1")
+    if config.judge not in _JUDGED:
+        raise UsageError(f"refresh config: judge = {config.judge!r} must be one of {', '.join(_JUDGED)}")
     for name in parts["items"]:
         if name not in _ITEM_OPTIONS:
             raise UsageError(f"refresh config: there is no key items.{name}{nearest(name, _ITEM_OPTIONS)}")
@@ -164,6 +172,10 @@ def _log(values: dict[str, Any], folder: Path) -> LogSource:
     for name in LISTS:
         if isinstance(options.get(name), list):
             options[name] = tuple(options[name])
+    known = [item.name for item in dataclasses.fields(LogSource) if item.name != "options"]
+    for name in values:
+        if name not in known:
+            raise UsageError(f"refresh config: there is no key log.{name}{nearest(name, [*known, *reading])}")
     source = _filled(LogSource, values, "log.", options=_click_options(options))
     if bool(source.source) == bool(source.learn):
         raise UsageError("refresh config: give either log.source or log.learn")
@@ -214,7 +226,7 @@ def _value(type_name: str, value: Any, name: str) -> Any:
         number = seconds_of(value) if isinstance(value, str) else value
         if number is not None and _is_number(number) and number >= 0:
             return float(number)
-        raise UsageError(f"refresh config: {name} = {value!r}; write a number, or a time such as 1d, 6h or 30m")
+        raise UsageError(f"refresh config: {name} = {value!r}; write a number, or a time such as 1d, 6h, 30m or 90s")
     if type_name == "int":
         if type(value) is int and value >= 0:
             return value
@@ -225,7 +237,7 @@ def _value(type_name: str, value: Any, name: str) -> Any:
 
 
 def seconds_of(text: str) -> float | None:
-    """Return the seconds of a time such as 1d, 6h or 30m; None if it is none."""
+    """Return the seconds of a time such as 1d, 6h, 30m or 90s; None if it is none."""
     try:
         return float(text[:-1]) * _UNITS[text[-1:]]
     except (KeyError, ValueError):

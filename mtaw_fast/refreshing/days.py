@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,23 +16,21 @@ from typing import Any
 
 import numpy as np
 
-from mtaw_fast.data.context import FIRST, OTHER, UNNAMED
 from mtaw_fast.data.readers import ClickOptions
 from mtaw_fast.data.readers.click_log import ClickLog, read_log
 from mtaw_fast.data.readers.dataset_builder import cut_log, without_bots
 from mtaw_fast.data.readers.log_report import LogReport
 from mtaw_fast.data.readers.sources import part_files
-from mtaw_fast.errors import DataError, MtawError, UsageError, require
+from mtaw_fast.errors import DataError, EmptyLogError, UsageError, require
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.event_log import START
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.refreshing.config import DayChecks, LogSource
-from mtaw_fast.storage.files import atomic_path
+from mtaw_fast.refreshing.day_files import write_day
 
 _HOUR_MS = 3_600_000
 _COMPARED = 28  # periods that make the usual one
-_SKIPPED = "-"  # the type of a row that does not count
 _DATES = "%"
 
 
@@ -106,24 +104,25 @@ def refusals(facts: DayFacts, others: Sequence[DayFacts], limits: DayChecks) -> 
     if not others:
         return failed
 
-    def compare(name: str, what: str, value: float, usual: float, least: float, most: float) -> None:
+    def compare(name: str, what: str, value: float, usual: float, least: float, most: float, form: str) -> None:
         if not usual * least <= value <= usual * most:
-            failed.append(f"{name}: {what} {value:.4g}, usually {usual:.4g}")
+            failed.append(f"{name}: {what} {value:{form}}, usually {usual:{form}}")
 
     times, endless = limits.times, float("inf")
     clicks = median(other.clicks for other in others)
-    compare("short" if facts.clicks < clicks else "long", "clicks", facts.clicks, clicks, 1 / times, times)
-    compare("hours", "hours with clicks", facts.hours, median(other.hours for other in others), 0.5, endless)
+    compare("short" if facts.clicks < clicks else "long", "clicks", facts.clicks, clicks, 1 / times, times, ",.0f")
+    hours = median(other.hours for other in others)
+    compare("hours", "hours with clicks", facts.hours, hours, 0.5, endless, ".0f")
     lengths = median(other.clicks / max(other.sessions, 1) for other in others)
-    compare("sessions", "clicks a session", facts.clicks / max(facts.sessions, 1), lengths, 1 / times, times)
+    compare("sessions", "clicks a session", facts.clicks / max(facts.sessions, 1), lengths, 1 / times, times, ",.1f")
     busiest = max(0.05, median(other.busiest for other in others))
-    compare("busiest item", "its share of the clicks", facts.busiest, busiest, 0, times)
+    compare("busiest item", "its share of the clicks", facts.busiest, busiest, 0, times, ".1%")
     repeats = median(other.repeats for other in others)
     if facts.repeats > repeats + limits.repeats:
         failed.append(f"twice: {facts.repeats:.0%} of the clicks repeat within a second, usually {repeats:.0%}")
     known = [other.known for other in others if other.known is not None]
     if known and facts.known is not None:
-        compare("items", "share of clicks on known items", facts.known, median(known), 1 / times, endless)
+        compare("items", "share of clicks on known items", facts.known, median(known), 1 / times, endless, ".0%")
     return failed
 
 
@@ -142,9 +141,10 @@ class PeriodReader:
         """Write a period's rows to a Parquet file; return the facts, and the kind of its item ids, 'int' or 'str'.
 
         item_ids: the kind that they must have; 'auto': what the log suggests. earlier: the file of the period before.
-        Raises RefusedLogError if there is no log or it cannot be read.
+        Raises RefusedLogError if there is no log of this period or it cannot be read, DataError if that is so of a
+        source of all periods.
         """
-        by_date = _DATES in self._source.source
+        by_date = is_by_date(self._source)
         log = self._whole
         if log is None:
             log = _rows_of(self._source, period, item_ids, self.forgotten)
@@ -155,39 +155,9 @@ class PeriodReader:
         kind = "int" if log.item_ids and isinstance(log.item_ids[0], int) else "str"
         facts = _facts_of(rows, self._source.options, float(wrong.mean()) if len(wrong) else 0.0)
         if facts.clicks:
-            frame = _frame_of(rows, self._source.options)
-            if earlier is not None:
-                facts = dataclasses.replace(facts, known=_known_share(frame, earlier))
-            _write(frame, path)
+            known = write_day(rows, path, earlier)
+            facts = dataclasses.replace(facts, known=known)
         return facts, kind
-
-
-def _write(frame: Any, path: Path) -> None:
-    pl = require("polars", "train")
-    try:
-        with atomic_path(path) as temporary:
-            frame.write_parquet(temporary)
-    except pl.exceptions.PolarsError as error:  # what it makes of a full disk
-        raise MtawError(f"cannot write {path}: {' '.join(str(error).split())}; free some space") from None
-
-
-def day_options(options: ClickOptions, test_days: float) -> ClickOptions:
-    """Return how to read the files that `PeriodReader` writes."""
-    return dataclasses.replace(
-        options, session="session_id", user=None if options.user is None else "user_id", item="item_id",
-        time="timestamp", time_unit="ms", type=None if options.type is None else "type", separator=None,
-        bad_rows="refuse", test_days=test_days,
-    )  # fmt: skip
-
-
-def remove_forgotten(path: Path, forgotten: Mapping[str, int]) -> None:
-    """Remove sessions' clicks from a period's file, up to when each asked to be forgotten."""
-    pl = require("polars", "train")
-    frame = pl.read_parquet(path)
-    asked = frame[:, 0].replace_strict(forgotten, default=None, return_dtype=pl.Int64)
-    kept = frame.filter(asked.is_null() | (frame["timestamp"] > asked))
-    if len(kept) < len(frame):
-        _write(kept, path)
 
 
 def _rows_of(source: LogSource, period: Period, item_ids: str, forgotten: dict[str, int]) -> ClickLog:
@@ -195,16 +165,22 @@ def _rows_of(source: LogSource, period: Period, item_ids: str, forgotten: dict[s
     place: Any = source.source
     if source.learn:
         place = _learned_clicks(source.learn, options, forgotten)
-    elif _DATES in place:
+    elif is_by_date(source):
         place = datetime.datetime.fromtimestamp(period.begin // 1000, datetime.UTC).strftime(place)
+    check = "missing"
     try:
         parts = part_files(place, options.columns)
-    except DataError as error:
-        raise RefusedLogError("missing", str(error)) from None
-    try:
+        check = "unreadable"
         return read_log(parts, options, item_ids=item_ids, with_owner_ids=True)
     except DataError as error:
-        raise RefusedLogError("unreadable", str(error)) from None
+        if not is_by_date(source):
+            raise
+        raise RefusedLogError("empty" if isinstance(error, EmptyLogError) else check, str(error)) from None
+
+
+def is_by_date(source: LogSource) -> bool:
+    """Whether each period has a log of its own."""
+    return _DATES in source.source
 
 
 def forgotten_in(learn: str) -> dict[str, int]:
@@ -227,7 +203,7 @@ def _learned_clicks(learn: str, options: ClickOptions, forgotten: dict[str, int]
             rows.setdefault(event.session, []).append((*row, *known))
     flat = [row for session in rows.values() for row in session]
     if not flat:
-        raise RefusedLogError("empty", "the learning log has no click")
+        raise EmptyLogError(f"the learning log {learn} has no click")
     return pl.DataFrame(flat, schema=[*names, *options.context], orient="row", infer_schema_length=None)
 
 
@@ -255,31 +231,3 @@ def _facts_of(log: ClickLog, options: ClickOptions, outside: float) -> DayFacts:
         busiest=float(np.bincount(items).max() / clicks) if len(items) else 0.0, repeats=report.near_repeats / clicks,
         outside=outside,
     )  # fmt: skip
-
-
-def _frame_of(log: ClickLog, options: ClickOptions) -> Any:
-    """Return the rows in the columns of `day_options`. Session ids are texts, so that all periods agree."""
-    pl = require("polars", "train")
-    owner = pl.Series(log.owner) if not log.owner_ids else pl.Series(log.owner_ids)[log.owner]
-    columns: dict[str, Any] = {
-        "session_id" if options.user is None else "user_id": owner.cast(pl.String),
-        "item_id": pl.Series(log.item_ids)[log.item].zip_with(pl.Series(log.is_click), pl.Series([None])),
-        "timestamp": log.time,
-    }
-    if log.type is not None:
-        names = pl.Series([*log.type_names, _SKIPPED])
-        columns["type"] = names[np.minimum(log.type, len(log.type_names)).astype(np.int64)]
-    if log.context is not None and log.context_columns is not None:
-        for number, (name, values) in enumerate(
-            zip(log.context_columns.names, log.context_columns.values, strict=True)
-        ):
-            texts = np.full(FIRST + len(values), None, dtype=object)
-            texts[OTHER], texts[FIRST:] = UNNAMED, values
-            columns[name] = pl.Series(texts.tolist(), dtype=pl.String)[log.context[:, number].astype(np.int64)]
-    return pl.DataFrame(columns)
-
-
-def _known_share(frame: Any, earlier: Path) -> float:
-    pl = require("polars", "train")
-    items = pl.read_parquet(earlier, columns=["item_id"])["item_id"].unique()
-    return float(frame["item_id"].is_in(items.implode()).mean() or 0.0)

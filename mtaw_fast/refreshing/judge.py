@@ -1,4 +1,4 @@
-"""Judge a new training against the served bundle on a period that neither has seen, frozen and learning."""
+"""Judge a candidate against the served bundle on clicks that neither has seen, frozen and learning, by slice."""
 
 from __future__ import annotations
 
@@ -11,69 +11,114 @@ import numpy as np
 
 from mtaw_fast.assessment import compare
 from mtaw_fast.bundle import Bundle
-from mtaw_fast.data.dataset import Dataset
+from mtaw_fast.data.sessions import Samples, Sessions, offsets_of
 from mtaw_fast.errors import DataWarning
-from mtaw_fast.evaluation.paired import HITS, Comparison, Difference, gains_over
-from mtaw_fast.online.batch_update import log_limits
+from mtaw_fast.evaluation.item_facts import ItemFacts
+from mtaw_fast.evaluation.measuring import COVERAGE, GINI
+from mtaw_fast.evaluation.metrics import gains_of
+from mtaw_fast.evaluation.paired import HITS, Difference, SliceDifference, differences_by
+from mtaw_fast.evaluation.slices import Slicing, slicings_of
+from mtaw_fast.model.model import Model
+from mtaw_fast.online.batch_update import LogFile, log_limits
 from mtaw_fast.online.replay import ReplayResult, ReplaySettings, replay
+from mtaw_fast.refreshing.day_files import as_logged
 from mtaw_fast.workflow import log_of, min_prefix_of
 
+STATES = ("frozen", "learning")
+_STEP = 60_000  # ms: clicks of a minute are ranked before any of them is learned
+_Slices = Mapping[str, Mapping[str, SliceDifference]]
 
-def replayed(bundle: Bundle, log: Any, begin: int) -> tuple[ReplayResult, np.ndarray]:
-    """Replay a period's log, a frame, from `begin` on, Unix milliseconds; return also the session of each click."""
+
+def replayed(bundle: Bundle, rows: Any, begin: int | None, until: int | None = None) -> tuple[ReplayResult, LogFile]:
+    """Replay rows of periods' files, and score the clicks from `begin` on and before `until`, Unix milliseconds."""
     limits = log_limits()
-    settings = ReplaySettings(begin=begin, min_prefix=min_prefix_of(bundle), every=60_000)
-    read = log_of(bundle, log, limits)
-    return replay(read, settings, limits), read.stream.sessions
+    settings = ReplaySettings(begin=begin, until=until, min_prefix=min_prefix_of(bundle), every=_STEP)
+    log = log_of(bundle, as_logged(rows, bundle.dataset["reader"]), limits)
+    return replay(log, settings, limits), log
 
 
 def judged(
-    incumbent: Bundle, candidate: Bundle, dataset: Dataset | Path, log: Any, begin: int, must_hold: Mapping[str, float]
+    incumbent: Bundle, candidate: Bundle, dataset: Path, rows: Any, begin: int, must_hold: Mapping[str, float]
 ) -> dict[str, Any]:
     """Compare a candidate with the served bundle; return plain JSON values.
 
-    dataset: its test split is the period, which neither bundle has seen. log, begin: as in `replayed`. must_hold: how
-    many percentage points of each metric the candidate may lose.
+    dataset: its test split is what neither bundle has seen. rows, begin: as in `replayed`; rows None: not learning.
+    must_hold: how many percentage points of each metric the candidate may lose.
 
-    Returns `worse`, what does not hold, and `frozen` and `learning`, the differences by metric with 95% intervals.
+    Returns `worse`, what does not hold; `verdict` and `samples`; and for `frozen` and `learning` the differences by
+    metric, and of P@20 by slice, with 95% intervals.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # the last session before midnight may end in both parts
+        warnings.simplefilter("ignore", DataWarning)  # such as of the age, which both bundles have
         frozen = compare(incumbent, candidate, dataset, examples=0)
-    learning = _learning(incumbent, candidate, log, begin)
-    worse = [*_worse(frozen, must_hold), *(f"learning {text}" for text in lost(learning, must_hold))]
+    metrics, slices = _learning(incumbent, candidate, rows, begin)
     return {
-        "worse": worse,
+        "worse": [
+            *lost(frozen.metrics, frozen.slices, must_hold),
+            *(f"learning {text}" for text in lost(metrics, slices, must_hold)),
+        ],
         "verdict": frozen.verdict,
         "samples": frozen.samples,
-        "frozen": {name: difference.as_dict() for name, difference in frozen.metrics.items()},
-        "learning": {name: difference.as_dict() for name, difference in learning.items()},
-    }
+        "from": begin,
+        "frozen": _plain(frozen.metrics, frozen.slices),
+        "learning": _plain(metrics, slices),
+    }  # fmt: skip
 
 
-def _learning(incumbent: Bundle, candidate: Bundle, log: Any, begin: int) -> dict[str, Difference]:
-    if not (incumbent.memory and candidate.memory):
-        return {}
-    (first, sessions), (second, _) = replayed(incumbent, log, begin), replayed(candidate, log, begin)
+def _learning(incumbent: Bundle, candidate: Bundle, rows: Any, begin: int) -> tuple[Mapping[str, Difference], _Slices]:
+    if rows is None or not (incumbent.memory and candidate.memory):
+        return {}, {}
+    (first, log), (second, _) = replayed(incumbent, rows, begin), replayed(candidate, rows, begin)
     clicks, mine, others = np.intersect1d(first.clicks, second.clicks, return_indices=True)
-    return gains_over(first.ranks["learning"][mine], second.ranks["learning"][others], sessions[clicks], trials=1)
+    slicings = _slicings(log, incumbent.model, clicks)
+    before, after = gains_of(first.ranks["learning"][mine]), gains_of(second.ranks["learning"][others])
+    return differences_by(before, after, log.stream.sessions[clicks], slicings)
 
 
-def lost(metrics: Mapping[str, Difference], must_hold: Mapping[str, float]) -> Iterator[str]:
-    """Yield the metrics that are shown to be worse by more than they may."""
+def _slicings(log: LogFile, model: Model, clicks: np.ndarray) -> list[Slicing]:
+    """Return the slices of scored clicks, int64[S] positions in the log, whose sessions begin in it."""
+    stream = log.stream
+    order = np.argsort(stream.sessions, kind="stable")
+    sessions = Sessions(
+        stream.items[order], offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids))),
+        log.times[order], None if stream.types is None else stream.types[order],
+        None if stream.context is None else stream.context[order],
+    )  # fmt: skip
+    at = np.empty(len(order), dtype=np.int64)
+    at[order] = np.arange(len(order))
+    samples = Samples.at(sessions, at[clicks])
+    internal = model.ids.lookup(stream.item_ids)
+    codes = np.full(model.n_items, -1, dtype=np.int64)
+    codes[internal[internal >= 0]] = np.flatnonzero(internal >= 0)
+    facts = ItemFacts.of(model.sessions, model.n_items).renumbered(codes, len(stream.item_ids))
+    return slicings_of(samples, facts, stream.type_names, stream.context_columns)
+
+
+def lost(metrics: Mapping[str, Difference], slices: _Slices, must_hold: Mapping[str, float]) -> Iterator[str]:
+    """Yield the metrics, and slices of P@20, that are shown to be worse by more than they may."""
     for name, margin in must_hold.items():
         difference = metrics.get(name)
         if difference is None or difference.difference >= -margin:
             continue
-        if difference.interval is None or difference.interval[1] < 0:
+        # Metrics of the whole catalog have no interval; another one without is of too few sessions to show anything.
+        if difference.interval[1] < 0 if difference.interval is not None else name in (COVERAGE, GINI):
             yield f"{name} {difference.difference:+.2f}, at most {-margin:.2f}"
-
-
-def _worse(comparison: Comparison, must_hold: Mapping[str, float]) -> Iterator[str]:
-    yield from lost(comparison.metrics, must_hold)
     margin = must_hold.get(HITS, 0.0)
-    for name, values in comparison.slices.items():
+    for name, values in slices.items():
         for value, part in values.items():
-            difference = part.metrics[HITS].difference
-            if part.holds and difference < -margin:
-                yield f"{HITS} {difference:+.2f} where {name} is {value}"
+            difference = part.metrics[HITS]
+            if part.holds and difference.difference < -margin:
+                yield f"{HITS} {difference.difference:+.2f} where {name} is {value}"
+
+
+def _plain(metrics: Mapping[str, Difference], slices: _Slices) -> dict[str, Any]:
+    return {
+        "metrics": {name: difference.as_dict() for name, difference in metrics.items()},
+        "slices": {
+            name: {
+                value: {"samples": part.samples, "holds": part.holds, **part.metrics[HITS].as_dict()}
+                for value, part in values.items()
+            }
+            for name, values in slices.items()
+        },
+    }  # fmt: skip

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.refreshing.config import RefreshConfig
+from mtaw_fast.refreshing.day_files import as_logged, rows_of
+from mtaw_fast.refreshing.measure import cannot_follow
 from mtaw_fast.refreshing.state import RefreshState
 from mtaw_fast.system.cpus import usable_cpus
 
 _SEEN = 7  # runs whose P@20 is the usual one
+_JUDGING = ("prepare", "candidate", "judge")  # the steps
+_GB = 1e9
+# Measured on small and large shops: the process with PyTorch, and what an update adds to it.
+_BASE, _TIMES_BUNDLE, _TIMES_MEASURED = 0.6e9, 4, 3
 
 
 def how_to(config: RefreshConfig, state: RefreshState, run: dict[str, Any]) -> tuple[str, str]:
@@ -20,15 +28,18 @@ def how_to(config: RefreshConfig, state: RefreshState, run: dict[str, Any]) -> t
     rule = config.train
     if run["incumbent"] is None:
         return "train", "there is no bundle yet"
-    incumbent = Bundle.load(config.bundles / run["incumbent"])
-    if incumbent.memory is None or not incumbent.dataset.get("reader"):
-        return "train", "the served bundle does not learn from a log"
+    if reason := cannot_follow(config, Bundle.load(config.bundles / run["incumbent"])):
+        return "train", reason
     if rule.how != "auto":
         return rule.how, "as the settings say"
+    if run["drift"] is not None:
+        return "train", run["drift"]
     trained = [earlier["begin"] for earlier in state.runs if earlier["done"].get("plan", {}).get("how") == "train"]
     if not trained or run["begin"] - max(trained) >= rule.every * 1000:
         days = "" if not trained else f" {(run['begin'] - max(trained)) / 86_400_000:g} days ago"
         return "train", f"the last training was{days or ' before the first refresh'}"
+    if state.runs and state.runs[-1]["done"].get("plan", {}).get("how") == "update" and _worse(state.runs[-1]):
+        return "train", "the last update was worse than the bundle before it"
     seen = [earlier["done"]["measure"]["frozen"] for earlier in state.runs if earlier["done"].get("measure")][-_SEEN:]
     measured = run["done"].get("measure")
     if measured and seen and measured["frozen"] < mean(seen) - rule.drift:
@@ -36,30 +47,68 @@ def how_to(config: RefreshConfig, state: RefreshState, run: dict[str, Any]) -> t
     return "update", "the training is recent, and P@20 did not fall"
 
 
+def _worse(run: dict[str, Any]) -> bool:
+    return bool((run["done"].get("judge") or {"worse": []})["worse"])
+
+
 def plan_lines(config: RefreshConfig, state: RefreshState, run: dict[str, Any]) -> list[str]:
-    """Return the plan of a run as text, with time and memory; nothing that it makes stays."""
+    """Return the plan of a run, which has measured the served bundle, as text, with time and memory.
+
+    Nothing that it makes stays.
+    """
     how, why = how_to(config, state, run)
     lines = [f"{run['day']}: {how} ({why})"]
-    if how == "update":
-        earlier = [past["seconds"]["final"] for past in state.runs if past["done"].get("plan", {}).get("how") == how]
-        from mtaw_fast.training.plan.plan import minutes
+    if measured := run["done"].get("measure"):
+        lines.append(
+            f"the served bundle finds {measured['frozen']:.2f}% of {measured['samples']:,} clicks of it among its "
+            f"first 20, {measured['learning']:.2f}% if it learns"
+        )
+    lines += _training_lines(config, state) if how == "train" else _update_lines(config, state, run)
+    if run["against"] is None:
+        return lines if run["incumbent"] is None else [*lines, "not judged: each bundle left knows this period"]
+    if how == "update" and config.judge != "all":
+        return [*lines, "not judged: judge = 'trainings'"]
+    return [*lines, *_judging_lines(state, run, how)]
 
-        return [*lines, f"update: {minutes(earlier[-1]) if earlier else 'seconds to minutes'}, as the last one"]
-    lines += _training_lines(config, state)
-    if run["incumbent"] is not None:
-        lines.append("twice: without the newest period to judge it, then with it if nothing that must hold is worse")
-    return lines
+
+def _update_lines(config: RefreshConfig, state: RefreshState, run: dict[str, Any]) -> Iterator[str]:
+    from mtaw_fast.training.plan.plan import minutes
+
+    if earlier := _last(state, "update"):
+        took = f"{minutes(earlier['seconds']['final'])} and {earlier['memory'] / _GB:.1f} GB of memory"
+        yield f"update: {took}, as the last one"
+        return
+    size = sum(file.stat().st_size for file in (config.bundles / run["incumbent"]).iterdir() if file.is_file())
+    yield f"update: seconds to minutes; memory about {(_BASE + _TIMES_BUNDLE * size) / _GB:.1f} GB"
+
+
+def _judging_lines(state: RefreshState, run: dict[str, Any], how: str) -> Iterator[str]:
+    from mtaw_fast.training.plan.plan import minutes
+
+    if how == "train":
+        yield "twice: without the newest period to judge it, then with it if nothing that must hold is worse"
+    if earlier := _last(state, how):
+        yield f"judging: {minutes(sum(earlier['seconds'][step] for step in _JUDGING))}, as the last time"
+    elif (measured := run["done"].get("measure")) and how == "update":
+        yield f"judging: about {minutes(_TIMES_MEASURED * measured['seconds'])}"
+
+
+def _last(state: RefreshState, how: str) -> dict[str, Any] | None:
+    """Return the last run that was made so and judged."""
+    runs = [run for run in state.runs if run["done"].get("plan", {}).get("how") == how and run["done"].get("judge")]
+    return runs[-1] if runs else None
 
 
 def _training_lines(config: RefreshConfig, state: RefreshState) -> list[str]:
     from mtaw_fast.data.readers import read
-    from mtaw_fast.refreshing.days import day_options
     from mtaw_fast.training.memory_tables import TableMemory, training_table_memory
     from mtaw_fast.training.plan.estimate import plan_training
     from mtaw_fast.training.run import device_of
     from mtaw_fast.training.threads import Threads, training_threads
 
-    dataset = read("clicks", state.days_folder, options=day_options(config.log.options, 0.0))
+    options = dataclasses.replace(config.log.options, test_days=0.0, bad_rows="refuse")
+    rows = rows_of([state.file_of(day) for day in state.accepted()])
+    dataset = read("clicks", as_logged(rows, options), options=options)
     with (
         tempfile.TemporaryDirectory(prefix="mtaw-fast-plan-") as scratch,
         training_threads(Threads.of(usable_cpus(), 1)),

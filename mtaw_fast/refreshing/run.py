@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.bundle.versions import current_in
-from mtaw_fast.errors import MtawError
+from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.refreshing.config import RefreshConfig
-from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals, remove_forgotten
+from mtaw_fast.refreshing.day_files import remove_forgotten
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
+from mtaw_fast.refreshing.live import live_drift
+from mtaw_fast.refreshing.measure import measured, tried
 from mtaw_fast.refreshing.plan import plan_lines
-from mtaw_fast.refreshing.state import RefreshState, only_one
-from mtaw_fast.refreshing.steps import FAILED, Steps
+from mtaw_fast.refreshing.state import FAILED, IN_SERVICE, RefreshState, only_one
+from mtaw_fast.refreshing.steps import Steps
 
 _TRIES = 3  # of a run that fails; then it starts over
 _REREAD = 7  # periods back for which a refused log is read again
@@ -29,10 +33,11 @@ _REREAD = 7  # periods back for which a refused log is read again
 class RefreshResult:
     """What a refresh did.
 
-    outcome: 'promoted', 'kept' (the served bundle stays), 'rolled back', 'refused' (the newest log failed a check),
-    'nothing' (nothing is new) or 'planned'. day: the newest period. bundle: the name that `current` has now. refused:
-    the failed checks of each period that was read. run: the record of the run, if there was one. plan: the lines of a
-    dry run.
+    outcome: 'promoted', 'not reloaded' (promoted, but the service was not told and serves another one), 'not watched'
+    (promoted, but the service did not answer), 'kept' (the served bundle stays), 'rolled back', 'refused' (the newest
+    log failed a check), 'nothing' (nothing is new) or 'planned'. day: the newest period. bundle: the name that
+    `current` has now. refused: the failed checks of each period that was read. run: the record of the run, if there was
+    one. plan: the lines of a dry run.
     """
 
     outcome: str
@@ -87,8 +92,10 @@ def refresh(
             last = _taken_to_the_end(settings, state, say)
         newest = Period.newest(moment, settings.every, settings.log.delay)
         refused = _read_new(settings, state, newest, moment, say)
-        if (day := _next_day(settings, state)) is not None:
-            state.run = _new_run(settings, state, day, newest)
+        drift = live_drift(settings, state)
+        state.save()
+        if (day := _next_day(settings, state, moment, drift)) is not None:
+            state.run = _new_run(settings, state, day, newest, moment, drift)
             state.save()
             last = _taken_to_the_end(settings, state, say)
         outcome = "refused" if newest.name in refused else "nothing" if last is None else last["outcome"]
@@ -118,6 +125,7 @@ def _read_new(
     Before the first accepted one, periods without a log are none.
     """
     state.days_folder.mkdir(parents=True, exist_ok=True)
+    _keep_reading(config, state)
     reader = PeriodReader(config.log, now)
     found, refused = dict[str, DayFacts](), dict[str, list[str]]()
     accepted = state.accepted()
@@ -158,6 +166,24 @@ def _read_new(
     return refused
 
 
+def _keep_reading(config: RefreshConfig, state: RefreshState) -> None:
+    """Note how the log is read, and the kind of item ids that its catalog has. Raises UsageError on another reading."""
+    options = config.log.options
+    reading = {
+        "user": options.user is not None, "type": options.type is not None, "types": list(options.types),
+        "context": list(options.context),
+    }  # fmt: skip
+    for name, value in reading.items():
+        if state.accepted() and state.reading is not None and state.reading[name] != value:
+            raise UsageError(
+                f"refresh config: log.{name} is not what the periods in {state.folder} were read with; set it back, or "
+                "move that folder away, so that all periods are read again"
+            )
+    state.reading = reading
+    if state.item_ids == "auto" and (current := current_in(config.bundles)) is not None:
+        state.item_ids = Bundle.load(config.bundles / current).ids.kind
+
+
 def _draft(state: RefreshState, name: str) -> Path:
     return state.days_folder / f".{name}.draft"
 
@@ -168,29 +194,44 @@ def _forget_old(state: RefreshState, oldest: str) -> None:
         del state.days[day]
 
 
-def _next_day(config: RefreshConfig, state: RefreshState) -> str | None:
-    """Return the newest accepted period, if no run has ended with it and the served bundle does not know it."""
-    days = state.accepted()
-    ended = [run["day"] for run in state.runs if run["outcome"] != FAILED]
-    if not days or (ended and days[-1] <= max(ended)):
-        return None
-    current = current_in(config.bundles)
-    if current is None:
-        return days[-1]
+def _next_day(config: RefreshConfig, state: RefreshState, now: float, drift: str | None) -> str | None:
+    """Return the newest accepted period, if a run with it has a reason: it is new, live clicks drift, or the served
+    bundle's last click is old. now: Unix seconds."""
+    days, current = state.accepted(), current_in(config.bundles)
+    if not days or current is None or drift is not None:
+        return days[-1] if days else None
+    day = days[-1]
     known = Bundle.load(config.bundles / current).model.learned_until
-    length = round(config.every * 1000)
-    return days[-1] if known is None or Period(known // length * length, 0).begin < state.begin_of(days[-1]) else None
+    if known is not None and known >= state.begin_of(day):
+        return None
+    ended = [run for run in state.runs if run["outcome"] != FAILED]
+    if not ended or day > max(run["day"] for run in ended):
+        return day
+    oldest = now - config.train.age
+    is_old = known is not None and known < oldest * 1000 and ended[-1]["started"] <= oldest
+    return day if is_old else None
 
 
-def _new_run(config: RefreshConfig, state: RefreshState, day: str, newest: Period) -> dict[str, Any]:
-    begin = state.begin_of(day)
+def _new_run(
+    config: RefreshConfig, state: RefreshState, day: str, newest: Period, now: float, drift: str | None
+) -> dict[str, Any]:
+    """Return the record of a run that begins: `against` is the bundle that it measures and judges by."""
+    begin, current = state.begin_of(day), current_in(config.bundles)
     name, number = f"{day}.bundle", 2
     while (config.bundles / name).exists():
         name, number = f"{day}-{number}.bundle", number + 1
+    earlier = [run["bundle"] for run in reversed(state.runs) if run["outcome"] in IN_SERVICE]
+    candidates = [] if current is None else [current, *earlier]
     return {
-        "day": day, "begin": begin, "end": begin + newest.end - newest.begin, "bundle": name,
-        "incumbent": current_in(config.bundles), "done": {}, "seconds": {},
+        "day": day, "begin": begin, "end": begin + newest.end - newest.begin, "bundle": name, "started": now,
+        "incumbent": current, "drift": drift, "done": {}, "seconds": {},
+        "against": next((it for it in candidates if _is_new_to(config.bundles / it, begin)), None),
     }  # fmt: skip
+
+
+def _is_new_to(bundle: Path, begin: int) -> bool:
+    """Whether a bundle is there and knows no click from `begin` on."""
+    return (bundle / MANIFEST).is_file() and (Bundle.load(bundle).model.learned_until or 0) < begin
 
 
 def _planned(config: RefreshConfig, state: RefreshState, now: float) -> RefreshResult:
@@ -202,9 +243,16 @@ def _planned(config: RefreshConfig, state: RefreshState, now: float) -> RefreshR
         if state.days_folder.is_dir():
             shutil.copytree(state.days_folder.absolute(), trial.days_folder, copy_function=os.symlink)
         refused = _read_new(config, trial, newest, now, lambda _: None)
-        run = state.run
-        if run is None and (day := _next_day(config, trial)) is not None:
-            run = _new_run(config, trial, day, newest)
         lines = [f"{day}: refused, {'; '.join(failed)}" for day, failed in sorted(refused.items())]
-        lines += ["nothing to do"] if run is None else plan_lines(config, trial, run)
+        run = state.run
+        drift = live_drift(config, trial)
+        if run is None and (day := _next_day(config, trial, now, drift)) is not None:
+            run = _new_run(config, trial, day, newest, now, drift)
+        if run is not None:
+            run["done"].setdefault("measure", measured(config, trial, run))
+            lines += plan_lines(config, trial, run)
+        else:
+            if (current := current_in(config.bundles)) is not None:
+                tried(config, trial, Bundle.load(config.bundles / current))
+            lines += [] if refused else ["nothing to do"]
         return RefreshResult("planned", newest.name, current_in(config.bundles), refused, None, lines)

@@ -11,8 +11,12 @@ from typing import Any
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.storage.files import folder_lock, read_json, write_bytes, write_json
 
-_STATE, _METRICS, _FORMAT = "state.json", "metrics/refresh.prom", 1
+_STATE, _METRICS, _FORMAT = "state.json", "metrics/refresh.prom", 2
 _KEPT_RUNS = 400
+# How a run ends. The last two: the new bundle is current, but the service does not serve it, or did not answer.
+PROMOTED, KEPT, ROLLED_BACK, FAILED = "promoted", "kept", "rolled back", "failed"
+NOT_RELOADED, NOT_WATCHED = "not reloaded", "not watched"
+IN_SERVICE = (PROMOTED, NOT_RELOADED, NOT_WATCHED)
 
 
 class RefreshState:
@@ -20,7 +24,8 @@ class RefreshState:
 
     folder: `refresh/` in the folder of bundles. days: by period, {'facts': ..} or {'refused': [..]}. runs: the finished
     ones, the last one last. run: the one in progress, with what its finished steps returned as `done`; None without
-    one. item_ids: the kind of the log's item ids. Every change is on disk before it returns.
+    one. item_ids: the kind of the log's item ids. reading: the options that the periods' files were read with. live:
+    P@20 of live clicks, as `live` keeps it. Every change is on disk before it returns.
     """
 
     def __init__(self, bundles: Path) -> None:
@@ -29,6 +34,8 @@ class RefreshState:
         self.runs: list[dict[str, Any]] = []
         self.run: dict[str, Any] | None = None
         self.item_ids = "auto"
+        self.reading: dict[str, Any] | None = None
+        self.live: dict[str, Any] = {}
         if (self.folder / _STATE).exists():
             values = read_json(self.folder / _STATE, MtawError)
             try:
@@ -36,6 +43,7 @@ class RefreshState:
                     raise KeyError("format")
                 self.days, self.runs = values["days"], values["runs"]
                 self.run, self.item_ids = values["run"], values["item_ids"]
+                self.reading, self.live = values["reading"], values["live"]
             except (KeyError, TypeError):
                 raise MtawError(
                     f"{self.folder / _STATE} is damaged, or not of this release; move {self.folder} away to start over"
@@ -70,7 +78,7 @@ class RefreshState:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / _STATE, {
             "format": _FORMAT, "item_ids": self.item_ids, "days": self.days, "runs": self.runs[-_KEPT_RUNS:],
-            "run": self.run,
+            "run": self.run, "reading": self.reading, "live": self.live,
         })  # fmt: skip
         (self.folder / _METRICS).parent.mkdir(exist_ok=True)
         write_bytes(self.folder / _METRICS, self.metrics().encode())
@@ -79,9 +87,11 @@ class RefreshState:
         """Return when what happened last, in Unix seconds, in Prometheus' text format."""
         last = {
             "refusal": (known["time"] for known in self.days.values() if "refused" in known),
-            "promotion": (run["time"] for run in self.runs if run["outcome"] == "promoted"),
-            "roll_back": (run["time"] for run in self.runs if run["outcome"] == "rolled back"),
-            "failure": (run["time"] for run in self.runs if run["outcome"] == "failed"),
+            "promotion": (run["time"] for run in self.runs if run["outcome"] in IN_SERVICE),
+            "roll_back": (run["time"] for run in self.runs if run["outcome"] == ROLLED_BACK),
+            "failure": (run["time"] for run in self.runs if run["outcome"] == FAILED),
+            "unwatched": (run["time"] for run in self.runs if run["outcome"] == NOT_WATCHED),
+            "unserved": (run["time"] for run in self.runs if run["outcome"] == NOT_RELOADED),
         }
         lines = ["# TYPE mtaw_refresh_last_seconds gauge"]
         lines += [

@@ -14,7 +14,8 @@ from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.events import Click, Forget
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.refreshing.config import DayChecks, LogSource
-from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals, remove_forgotten
+from mtaw_fast.refreshing.day_files import remove_forgotten
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
 from tests.support.shop import BAD_DAYS, BEGIN, DAY, name_of, now_after, rows_of, write_day
 
 OPTIONS = ClickOptions(min_support=2)
@@ -59,14 +60,14 @@ def test_a_day_without_a_readable_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clicks" / f"{name_of(5)}.csv").touch()
     with pytest.raises(RefusedLogError, match="is empty") as empty:
         read(tmp_path, 5)
-    assert [error.value.check for error in (missing, columns, empty)] == ["missing", "unreadable", "unreadable"]
+    assert [error.value.check for error in (missing, columns, empty)] == ["missing", "unreadable", "empty"]
 
 
 def test_a_period_takes_its_own_clicks_of_a_whole_log(tmp_path: Path) -> None:
     write_day(tmp_path, 0, [*rows_of(0), *rows_of(1), *rows_of(2)])
     facts = read(tmp_path, 1, source=LogSource(str(tmp_path / "clicks"), options=OPTIONS))
     assert facts.clicks == len(rows_of(1))
-    times = pl.read_parquet(tmp_path / "1.parquet")["timestamp"] // 1000
+    times = pl.read_parquet(tmp_path / "1.parquet")[":time"] // 1000
     assert times.to_list() == [int(row.split(",")[2]) for row in rows_of(1)]
 
 
@@ -86,7 +87,7 @@ def test_the_learning_log_is_a_source_without_forgotten_sessions(tmp_path: Path)
 def test_clicks_up_to_a_request_to_forget_are_removed_from_a_period(tmp_path: Path) -> None:
     path = tmp_path / "1.parquet"
     rows = [("a", 1, 5), ("b", 2, 6), ("a", 3, 7), ("a", 4, 8)]
-    pl.DataFrame(rows, schema=["session_id", "item_id", "timestamp"], orient="row").write_parquet(path)
+    pl.DataFrame(rows, schema=[":owner", ":item", ":time"], orient="row").write_parquet(path)
     remove_forgotten(path, {"a": 7, "c": 9})
     assert pl.read_parquet(path).rows() == [("b", 2, 6), ("a", 4, 8)]
 

@@ -17,7 +17,7 @@ from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.versions import current_in, promote
 from mtaw_fast.cli import main
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.evaluation.paired import Difference
+from mtaw_fast.evaluation.paired import Difference, SliceDifference
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.log.events import Click
 from mtaw_fast.online.settings import LearningSettings
@@ -118,7 +118,7 @@ def test_no_click_is_lost_between_learning_compaction_and_refresh(shop: Path) ->
                 serving.compact()
         if day != 5:
             assert refresh(config, now=now_after(day)).outcome == "promoted"
-    sessions = pl.read_parquet(state_of(shop).file_of(name_of(4)))["session_id"]
+    sessions = pl.read_parquet(state_of(shop).file_of(name_of(4)))[":owner"]
     assert len(sessions) > 100
     assert forgotten not in sessions
     with closing(Recommender.load(shop / "shop" / "current", learn=shop / "learned")) as serving:
@@ -168,7 +168,7 @@ def test_a_run_that_is_killed_goes_on_and_leaves_the_incumbent_served(
     result = refresh(config, now=now_after(4))
     assert (result.outcome, result.bundle) == ("promoted", "2026-03-06.bundle")
     assert result.run is not None
-    assert (result.run["done"]["judge"] is not None) == (every == "1d")
+    assert result.run["done"]["judge"]["samples"] > 100
     assert known_until(shop) == last_click(4)
 
 
@@ -229,24 +229,84 @@ def test_a_training_takes_the_item_table(shop: Path) -> None:
     assert "color" in items.columns
 
 
-def test_a_training_that_is_worse_is_not_promoted(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "mtaw_fast.refreshing.steps.judged",
-        lambda *_: {"worse": ["P@20 -4.00, at most -2.00"], "verdict": "It is worse."},
-    )
-    result = refresh(write_config(shop, "1d"), now=now_after(4))
+@pytest.mark.parametrize("every", ["1d", "5d"], ids=["training", "update"])
+def test_what_is_worse_is_not_promoted(every: str, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_config(shop, every)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "mtaw_fast.refreshing.steps.judged",
+            lambda *_: {"worse": ["P@20 -4.00, at most -2.00"], "verdict": "It is worse."},
+        )
+        result = refresh(config, now=now_after(4))
     assert result.run is not None
-    assert result.run["done"]["final"]["made"] == "updated"  # the winner, with the day
+    if every == "1d":
+        assert result.run["done"]["final"]["made"] == "updated"  # the winner, with the day
+        assert known_until(shop) == last_click(4)
+        return
+    assert (result.outcome, result.bundle) == ("kept", "2026-03-05.bundle")
+    write_day(shop, 5)
+    result = refresh(config, now=now_after(5))
+    assert result.run is not None
+    assert result.run["done"]["plan"]["why"] == "the last update was worse than the bundle before it"
+    assert (result.outcome, known_until(shop)) == ("promoted", last_click(5))
+
+
+def test_an_update_is_judged_by_what_it_does_not_know(shop: Path) -> None:
+    result = refresh(write_config(shop), now=now_after(4))
+    assert result.run is not None
+    done, begin = result.run["done"], result.run["begin"]
+    assert begin < done["plan"]["from"] < result.run["end"]  # the day before is known: the day is halved
+    judge = done["judge"]
+    assert judge["samples"] > 100
+    for state in ("frozen", "learning"):
+        assert {"P@20", "MRR@20"} <= set(judge[state]["metrics"])
+        assert {"session length", "hour (UTC)"} <= set(judge[state]["slices"])
+    # A day that is added two days later is judged by all of the newest one.
+    for day in (5, 6):
+        write_day(shop, day, BAD_DAYS["bots"](day) if day == 5 else None)
+    assert refresh(shop / "shop.toml", now=now_after(5)).outcome == "refused"
+    write_day(shop, 5)
+    result = refresh(shop / "shop.toml", now=now_after(6))
+    assert result.run is not None
+    assert result.run["done"]["plan"]["from"] == result.run["begin"]
+    assert result.run["done"]["judge"]["frozen"]["metrics"]["P@20"]["difference"] != 0
+
+
+def test_an_update_is_not_judged_where_the_settings_say_so(shop: Path) -> None:
+    result = refresh(write_config(shop, more="judge = 'trainings'\n"), now=now_after(4))
+    assert result.run is not None
+    assert (result.outcome, result.run["done"]["judge"]) == ("promoted", None)
+
+
+def test_an_old_bundle_starts_a_run_with_a_period_that_was_tried(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "mtaw_fast.refreshing.steps.judged", lambda *_: {"worse": ["P@20 -4.00, at most -2.00"], "verdict": ""}
+        )
+        assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "kept"
+    write_day(shop, 5, BAD_DAYS["bots"](5))
+    write_day(shop, 6, BAD_DAYS["bots"](6))
+    assert refresh(shop / "shop.toml", now=now_after(5)).outcome == "refused"
+    assert known_until(shop) == last_click(3)
+    result = refresh(shop / "shop.toml", now=now_after(6))  # the last click is three days old
+    assert result.run is not None
+    assert (result.run["day"], result.run["outcome"]) == (name_of(4), "promoted")
     assert known_until(shop) == last_click(4)
 
 
 def test_a_metric_is_worse_beyond_its_margin_where_that_is_shown() -> None:
     metrics = {
         "P@20": Difference(60.0, 57.0, -3.0, (-4.0, -2.0)), "MRR@20": Difference(30.0, 29.0, -1.0, (-3.0, 1.0)),
-        "P@10": Difference(50.0, 40.0, -10.0),
+        "P@10": Difference(50.0, 40.0, -10.0), "coverage@20": Difference(50.0, 40.0, -10.0),
     }  # fmt: skip
-    assert list(lost(metrics, {"P@20": 2.5, "MRR@20": 0.0, "recall@20": 0.0})) == ["P@20 -3.00, at most -2.50"]
-    assert list(lost(metrics, {"P@20": 3.0, "P@10": 1.0})) == ["P@10 -10.00, at most -1.00"]  # without an interval
+    assert list(lost(metrics, {}, {"P@20": 2.5, "MRR@20": 0.0, "recall@20": 0.0})) == ["P@20 -3.00, at most -2.50"]
+    # Too few sessions for an interval show nothing; a metric of the whole catalog never has one.
+    assert list(lost(metrics, {}, {"P@20": 3.0, "P@10": 1.0, "coverage@20": 2.0})) == [
+        "coverage@20 -10.00, at most -2.00"
+    ]
+    for holds, found in ((True, ["P@20 -3.00 where type is cart"]), (False, [])):
+        slices = {"type": {"cart": SliceDifference(90, 30, {"P@20": metrics["P@20"]}, holds)}}
+        assert list(lost({}, slices, {"P@20": 2.0})) == found
 
 
 def test_a_bundle_that_someone_promotes_meanwhile_stays(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,8 +354,9 @@ def test_mlflow_has_the_trainings_and_the_judgment(shop: Path, tmp_path: Path, m
     runs = {
         run.info.run_name: run for run in client.search_runs([it.experiment_id for it in client.search_experiments()])
     }
-    assert set(runs) == {"2026-03-06 candidate.bundle", "2026-03-06 2026-03-06.bundle"}
-    candidate = runs["2026-03-06 candidate.bundle"]
-    assert "judge/P_at_20 learning" in candidate.data.metrics
-    files = {file.path for file in client.list_artifacts(candidate.info.run_id)}
+    assert set(runs) == {"2026-03-06 candidate", "2026-03-06 final", "2026-03-06 refresh"}
+    record = runs["2026-03-06 refresh"]
+    assert {"measure/frozen", "judge/P_at_20 frozen", "judge/P_at_20 learning"} <= set(record.data.metrics)
+    assert (record.data.tags["how"], record.data.tags["outcome"]) == ("train", "promoted")
+    files = {file.path for file in client.list_artifacts(record.info.run_id)}
     assert {"2026-03-06.html", "2026-03-06.json"} <= files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from mtaw_fast import refresh
-from mtaw_fast.bundle.versions import current_in, promote
+from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.versions import current_in, promote, version_of
+from mtaw_fast.cli import main
 from mtaw_fast.refreshing.config import Watch
 from mtaw_fast.refreshing.service import alarm_of, parsed
 from tests.support.shop import now_after, write_config, write_day
@@ -102,7 +105,7 @@ def test_a_quiet_hour_keeps_the_bundle(shop: Path, service: Service) -> None:
     result = refresh(config_of(shop, service, 1.0), now=now_after(4))
     assert (result.outcome, service.reloads) == ("promoted", 1)
     assert service.looks > 2
-    assert json.loads((shop / "reports" / "2026-03-06.json").read_text())["done"]["watch"] == {"alarm": None}
+    assert json.loads((shop / "reports" / "2026-03-06.json").read_text())["done"]["watch"]["alarm"] is None
     assert "2026-03-06.bundle" in (shop / "reports" / "2026-03-06.html").read_text()
 
 
@@ -126,13 +129,13 @@ def test_a_refused_reload_and_a_silent_service_roll_back(shop: Path, service: Se
     assert (result.outcome, result.bundle) == ("rolled back", "2026-03-05.bundle")
     service.status = 200
     write_day(shop, 5)
-    service.looks, service.pages = 0, [page(), "mtaw_requests_total{} many"]
+    service.looks, service.pages = 0, [page(), page(), "mtaw_requests_total{} many"]
     result = refresh(config_of(shop, service, 60.0), now=now_after(5))
     assert result.run is not None
     assert result.run["done"]["watch"]["alarm"].startswith("silence:")
 
 
-def test_a_watch_that_is_killed_goes_on_and_leaves_others_promotions(
+def test_a_watch_that_is_killed_looks_once_more_and_leaves_others_promotions(
     shop: Path, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
@@ -140,10 +143,66 @@ def test_a_watch_that_is_killed_goes_on_and_leaves_others_promotions(
 
     config = config_of(shop, service, 60.0)
     with monkeypatch.context() as patch:
-        patch.setattr("mtaw_fast.refreshing.steps.alarm_of", killed)
+        patch.setattr("mtaw_fast.refreshing.watch.alarm_of", killed)
         with pytest.raises(KeyboardInterrupt):
             refresh(config, now=now_after(4))
     assert current_in(shop / "shop") == "2026-03-06.bundle"
+    clock = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: clock() + 3600)  # an hour later the watch is over
+        service.pages = [page(2000, failed=500)]
+        result = refresh(config, now=now_after(4))
+    assert (result.bundle, result.run and result.run["outcome"]) == ("2026-03-05.bundle", "rolled back")
+    write_day(shop, 5)
+    service.pages = [page()]
+    with monkeypatch.context() as patch:
+        patch.setattr("mtaw_fast.refreshing.watch.alarm_of", killed)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(config, now=now_after(5))
     promote(shop / "shop", "2026-03-05.bundle")  # by hand
     service.pages = [page(2000, failed=500)]
-    assert refresh(config, now=now_after(4)).bundle == "2026-03-05.bundle"
+    assert refresh(config, now=now_after(5)).bundle == "2026-03-05.bundle"
+
+
+def test_a_watch_that_does_not_take_place_is_an_outcome(
+    shop: Path, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A service that is down before the promotion, and one that is not told and serves another bundle."""
+    config = config_of(shop, service)
+    monkeypatch.setattr("mtaw_fast.refreshing.watch._SERVED_AFTER", 0.1)
+    metrics = shop / "shop" / "refresh" / "metrics" / "refresh.prom"
+    service.pages = ["mtaw_requests_total{} many"]
+    monkeypatch.setattr("time.time", lambda: now_after(4))
+    assert main(["refresh", f"{config}"]) == 1
+    assert "2026-03-06.bundle is promoted, but it was not watched: " in (text := capsys.readouterr().err)
+    assert f"{service.url}/metrics does not answer" in text
+    assert 'mtaw_refresh_last_seconds{what="unwatched"} 0\n' not in metrics.read_text()
+    write_day(shop, 5)
+    monkeypatch.delenv("MTAW_ADMIN_TOKEN")
+    monkeypatch.undo()
+    monkeypatch.setattr("mtaw_fast.refreshing.watch._SERVED_AFTER", 0.1)
+    monkeypatch.delenv("MTAW_ADMIN_TOKEN", raising=False)
+    service.pages = [page()]
+    result = refresh(config, now=now_after(5))
+    assert (result.outcome, result.bundle) == ("not reloaded", "2026-03-07.bundle")
+    assert result.run is not None
+    assert result.run["done"]["reload"]["missed"] == "not asked: $MTAW_ADMIN_TOKEN is not set"
+    assert 'mtaw_refresh_last_seconds{what="unserved"} 0\n' not in metrics.read_text()
+
+
+def test_live_clicks_that_drift_start_a_training(shop: Path, service: Service) -> None:
+    config = config_of(shop, service, 0.0)
+    assert refresh(config, now=now_after(4)).outcome == "promoted"
+    version = version_of(Bundle.load(shop / "shop" / "current").manifest)
+    counts = [(0, 0), (2000, 800), (4000, 1600), (6000, 2400), (7000, 2401), (8000, 3000)]
+    for scored, hits in counts:
+        service.pages = [page(scored=scored, hits=hits, version=version)]
+        result = refresh(config, now=now_after(4))
+        assert (result.outcome == "promoted") == (scored == 8000)  # 30% of 2,000 clicks; 1,000 alone are too few
+    assert result.run is not None
+    assert result.run["done"]["plan"] == {
+        "how": "train", "why": "P@20 of live clicks fell to 30.0%, usually 40.0%", "from": result.run["begin"],
+    }  # fmt: skip
+    assert (result.run["incumbent"], result.run["against"]) == ("2026-03-06.bundle", "2026-03-05.bundle")
+    assert result.run["done"]["judge"]["samples"] > 100
+    assert result.bundle == "2026-03-06-2.bundle"
