@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from statistics import mean
 from typing import Any
 
 from mtaw_fast.bundle import Bundle
+from mtaw_fast.bundle.format import trained_at
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.refreshing.config import RefreshConfig
 from mtaw_fast.refreshing.day_files import as_logged, rows_of
 from mtaw_fast.refreshing.measure import cannot_follow
@@ -28,16 +31,21 @@ def how_to(config: RefreshConfig, state: RefreshState, run: dict[str, Any]) -> t
     rule = config.train
     if run["incumbent"] is None:
         return "train", "there is no bundle yet"
-    if reason := cannot_follow(config, Bundle.load(config.bundles / run["incumbent"])):
+    incumbent = Bundle.load(config.bundles / run["incumbent"])
+    if reason := cannot_follow(config, incumbent):
         return "train", reason
     if rule.how != "auto":
         return rule.how, "as the settings say"
     if run["drift"] is not None:
         return "train", run["drift"]
     trained = [earlier["begin"] for earlier in state.runs if earlier["done"].get("plan", {}).get("how") == "train"]
-    if not trained or run["begin"] - max(trained) >= rule.every * 1000:
-        days = "" if not trained else f" {(run['begin'] - max(trained)) / 86_400_000:g} days ago"
-        return "train", f"the last training was{days or ' before the first refresh'}"
+    if trained:
+        age = (run["begin"] - max(trained)) / 1000
+    else:
+        moment = moment_of("created", trained_at(incumbent.manifest) or None)
+        age = math.inf if moment is None else run["started"] - moment / 1000
+    if age >= rule.every:
+        return "train", f"the last training was {age / 86_400:.3g} days ago"
     if state.runs and state.runs[-1]["done"].get("plan", {}).get("how") == "update" and _worse(state.runs[-1]):
         return "train", "the last update was worse than the bundle before it"
     seen = [earlier["done"]["measure"]["frozen"] for earlier in state.runs if earlier["done"].get("measure")][-_SEEN:]

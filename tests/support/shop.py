@@ -13,6 +13,7 @@ FIRST = datetime.date(2026, 3, 2)
 BEGIN = round(datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC).timestamp())
 _HEAD = "session_id,item_id,timestamp"
 
+TRAINING = ("epochs = 1", "embedding_dim = 16", "lr = 0.03", "batch_prefixes = 64", "validation_fraction = 0.1")
 CONFIG = """
 bundles = "shop"
 [log]
@@ -23,11 +24,7 @@ history = 30
 every = "{every}"
 preset = "full"
 [train.set]
-epochs = 1
-embedding_dim = 16
-lr = 0.03
-batch_prefixes = 64
-validation_fraction = 0.1
+{settings}
 [must_hold]
 "P@20" = 2.0
 [watch]
@@ -93,5 +90,5 @@ def write_day(folder: Path, day: int, rows: list[str] | None = None, head: str =
 
 def write_config(folder: Path, every: str = "5d", more: str = "") -> Path:
     path = folder / "shop.toml"
-    path.write_text(more + CONFIG.format(every=every))
+    path.write_text(more + CONFIG.format(every=every, settings="\n".join(TRAINING)))
     return path
