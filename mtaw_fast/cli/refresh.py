@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, print_json, wait_passively
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import DataError, MtawError, require
 from mtaw_fast.refreshing import RefreshResult, refresh
 from mtaw_fast.refreshing.state import NOT_RELOADED, NOT_WATCHED, ROLLED_BACK
@@ -28,6 +29,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check the log, print the plan with its time and memory, and stop"
     )
+    parser.add_argument(
+        "--at", metavar="TIME", help="refresh as at this time, to catch up with an old log: ISO-8601 (UTC if it names no "
+        "offset) or Unix milliseconds (default: now)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -36,9 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     nothing that must hold is worse. A run that was killed continues where it was."""
     wait_passively()
     require("torch", "train")
+    at = moment_of("--at", arguments.at)
     result = refresh(
-        arguments.config, dry_run=arguments.dry_run, progress=lambda line: print(line, file=sys.stderr, flush=True)
-    )
+        arguments.config, dry_run=arguments.dry_run, now=None if at is None else at / 1000,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
     if arguments.json:
         print_json(dataclasses.asdict(result))
     else:

@@ -109,6 +109,15 @@ def test_the_rules_ring_when_they_should(tmp_path: Path) -> None:
     """Prometheus' own tool runs the rules over made-up series."""
     shutil.copy(RULES, tmp_path / "alerts.yml")
     hits = "0+30x2016 60480+10x480"  # a point each 5 minutes: a week at 30%, then 10%
+    refreshes = {  # by what ended 10 minutes after the start
+        "refusal": ("RefreshStopped", "A refresh had a refusal: 'mtaw-fast refresh CONFIG --dry-run' says what."),
+        "unwatched": (
+            "RefreshNotWatched", "A new bundle was promoted, but not watched: the service did not answer at /metrics."
+        ),
+        "unserved": (
+            "RefreshNotServed", "A new bundle was promoted, but the service serves another: see MTAW_ADMIN_TOKEN."
+        ),
+    }  # fmt: skip
     cases = {
         "rule_files": ["alerts.yml"],
         "evaluation_interval": "1m",
@@ -177,6 +186,26 @@ def test_the_rules_ring_when_they_should(tmp_path: Path) -> None:
                     },
                 ],
             },
+            *(
+                {
+                    "interval": "1m",
+                    "input_series": [
+                        {"series": f'mtaw_refresh_last_seconds{{what="{it}"}}', "values": "0x9 600x1600" if it == what
+                         else "0x1600"} for it in [*refreshes, "roll_back", "failure"]
+                    ],
+                    "alert_rule_test": [
+                        {
+                            "eval_time": time, "alertname": name,
+                            "exp_alerts": [{
+                                "exp_labels": {"what": what} if name == "RefreshStopped" else {},
+                                "exp_annotations": {"summary": summary},
+                            }] if name == alert and time == "12m" else [],
+                        }
+                        for name, _ in refreshes.values() for time in ("8m", "12m", "25h")
+                    ],
+                }
+                for what, (alert, summary) in refreshes.items()
+            ),
         ],
     }  # fmt: skip
     (tmp_path / "cases.yml").write_text(json.dumps(cases))
