@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         explore=arguments.explore,
     )
     at, newest = moment_of("--at", arguments.at), recommender.bundle.model.learned_until
-    warning = warning_of_age(recommender.last_click) if at is None else None
+    warning = warning_of_age(recommender.last_click, recommender.bundle.metrics) if at is None else None
     if at is not None and newest is not None and at < newest:
         warning = f"--at is before the newest learned click: it counts as {text_of(newest)}"
     if warning is not None:
