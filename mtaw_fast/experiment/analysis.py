@@ -73,7 +73,10 @@ class Question:
             raise UsageError(f"effect {self.effect:g} must be above 0 and finite")
         for name, weight in (self.shares or {}).items():
             if not 0 <= weight < math.inf:
-                raise UsageError(f"shares: the weight of {name} must be 0 or above, and finite, not {weight:g}")
+                raise UsageError(
+                    f"shares: the weight of {name} must be 0 or above, and finite, not {weight:g}; only their ratio "
+                    "counts, as in A=1,B=3"
+                )
         if self.shares and self.control not in (None, *self.shares):
             raise UsageError(f"shares: the control {self.control} has no weight; give one to each arm to compare")
 
