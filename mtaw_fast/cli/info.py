@@ -227,7 +227,7 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if value >= 1 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if value >= 1 else f"{value:g}"
 
 
 _BARS = 28  # most rows of the chart
