@@ -86,8 +86,8 @@ def _recommend(recommender: Recommender, arguments: argparse.Namespace) -> None:
         own = rule_set_of(rules)
         for note in own.notes(recommender.items or ItemTable(0)) + pin_notes(recommender.catalog, own):
             print(f"note: {note}", file=sys.stderr)
-    if (note := placement_note(recommender, arguments)) is not None:
-        print(f"note: {note}", file=sys.stderr)
+    if (placed := placement_note(recommender, arguments)) is not None:
+        print(f"note: {placed}", file=sys.stderr)
     if arguments.json:
         answer = {
             "items": ranking.items,

@@ -100,8 +100,9 @@ def test_recommend_says_what_to_do(shop: Path, options: dict[str, Any], words: s
     ("option", "words"), [("tim", "no option 'tim'; did you mean 'time'"), ("zone", "the options are session, item")]
 )
 def test_prepare_says_what_to_do(shop: Path, option: str, words: str) -> None:
+    options: dict[str, Any] = {option: "timestamp"}
     with pytest.raises(UsageError, match=words):
-        prepare("log.csv", "out", **{option: "timestamp"})
+        prepare("log.csv", "out", **options)
 
 
 def test_a_moment_may_be_a_datetime_with_a_zone(shop: Path) -> None:

@@ -77,11 +77,11 @@ def plan_training(
     passes = {name: work.passes(name) for name in phases}
     if logits < TIMED_FROM and max(passes.values()) < TIMED_PASSES:
         softmax, why = choose(full_seconds=None)
-        seconds = _ROUGH_START + sum(
+        rough = _ROUGH_START + sum(
             count * (_ROUGH_RANKER if name.startswith("ranker") else _ROUGH_ENCODER) for name, count in passes.items()
         )
         planned = tuple(work.phase(name, softmax, None, None) for name in phases)
-        return Plan(softmax, why, planned, rough_seconds=seconds)
+        return Plan(softmax, why, planned, rough_seconds=rough)
     measured: tuple[Softmax, ...] = ("full", "sampled")
     costs = asks_for_costs(config, logits_an_epoch=logits, device=device.type)
     if not costs or (free_bytes is not None and full_bytes > free_bytes):
