@@ -448,7 +448,7 @@ class Recommender:
         They are kept with the item table: the change takes effect as that of `set_items`. Raises UsageError on content
         that is not as docs/how-to/placements.md says or does not fit the item table, and None for an unknown placement.
 
-        Returns what is odd, one line each: labels that no item has.
+        Returns what is odd, one line each: labels that no item has, pinned items that nobody is shown now.
         """
         return self._changes.set_placement(name, content)
 

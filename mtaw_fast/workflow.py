@@ -22,7 +22,7 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers import bot_rule, read_stream
-from mtaw_fast.errors import UsageError, require
+from mtaw_fast.errors import UsageError, nearest, require
 from mtaw_fast.items import ItemsReport, ItemTable
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogFile, UpdateSummary, apply_log, log_limits
@@ -129,7 +129,8 @@ def _clicks_reader(source: Any, name: str | None, options: dict[str, Any]) -> Ca
     names = [field.name for field in dataclasses.fields(readers.ClickOptions)]
     for option in options:
         if option not in names:
-            raise UsageError(f"prepare: there is no option {option!r}; the options are {', '.join(names)}")
+            hint = nearest(option, names) or f"; the options are {', '.join(names)}"
+            raise UsageError(f"prepare: there is no option {option!r}{hint}")
     if not isinstance(options.get("types", ""), str):  # a text is refused with the options
         options["types"] = tuple(options["types"])
     return partial(readers.read, "clicks", source, options=readers.ClickOptions(**options), name=name)

@@ -68,5 +68,6 @@ BY_HAND = {
     "quality --data DIR": "the presets on the public sets; its records stay in docs/results/quality.jsonl",
     "peers --data DIR": "published systems trained on the public sets; records: docs/results/peers.jsonl",
     "quality.readings --data DIR": "other readings of the paper's recipe, on validation: docs/results/readings.jsonl",
+    "quality.rule_cost --data DIR": "what limits and diversity cost in hits, on the demo's log and two days of news",
     "quality.ablations --data DIR": "what the parts of MTAW and of `full` are worth: P@20, MRR@20 without each",
 }

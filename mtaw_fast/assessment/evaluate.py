@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,13 +34,12 @@ from mtaw_fast.evaluation import Report, protocol
 from mtaw_fast.evaluation import baselines as all_baselines
 from mtaw_fast.evaluation.evaluation_result import Evaluation, Validation
 from mtaw_fast.evaluation.seen import same_training_part
+from mtaw_fast.evaluation.served_later import served_later
 from mtaw_fast.evaluation.slices import slicings_of
 from mtaw_fast.ranking.encoders import EncoderName
 from mtaw_fast.ranking.retrieval import IndexName
 from mtaw_fast.recommender import Recommender
 
-_DAY = 24 * 3_600_000  # ms
-_LATER = {"a day": 1, "a week or more": 7}  # days; evidence of a week and more counts alike (kTrendStale)
 _REPEATING = 50.0  # percent of a type's hits; from more on, its metrics say little
 
 
@@ -201,13 +199,7 @@ def _check_options(split: str, unseen: str, weights: TypeWeights | None) -> None
 
 def _later(recommender: Recommender, samples: Samples) -> dict[str, Samples]:
     """Return the samples as if they came later, while the bundle learns nothing; none if time changes no ranking."""
-    times = samples.prefixes.times
-    if recommender.bundle.model.trends is None or times is None:
-        return {}
-    return {
-        name: replace(samples, prefixes=replace(samples.prefixes, times=times + days * _DAY))
-        for name, days in _LATER.items()
-    }
+    return {} if recommender.bundle.model.trends is None else served_later(samples)
 
 
 def _repeating(report: Report) -> list[str]:

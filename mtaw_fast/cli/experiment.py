@@ -14,6 +14,7 @@ from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError, require
 from mtaw_fast.experiment import Question, analyze, read_feedback
 from mtaw_fast.experiment.analysis import METRICS, SCALES, UNITS
+from mtaw_fast.system.figures import figure
 
 _EARNINGS = {
     "click-through": "clicks of 100 explored positions", "buyers": "purchases of 100 explored positions",
@@ -122,10 +123,10 @@ def _other_bundle(arguments: argparse.Namespace) -> None:
     log = read_draws(arguments.log, choose, arguments.metric, since, until, window, arguments.placement, learned_until)
     found, scale, words = estimate(log.draws), SCALES[arguments.metric], _EARNINGS[arguments.metric]
     name = arguments.estimate.name
-    ends = "{:.3g} to {:.3g}".format(*(scale * end for end in found.difference.interval))
+    ends = " to ".join(figure(scale * end) for end in found.difference.interval)
     verdict = (
-        f"{name} would have earned {scale * found.estimates[-1].value:.3g} {words}, where "
-        f"{scale * found.recorded.value:.3g} were earned: a difference of {scale * found.difference.value:.3g} "
+        f"{name} would have earned {figure(scale * found.estimates[-1].value)} {words}, where "
+        f"{figure(scale * found.recorded.value)} were earned: a difference of {figure(scale * found.difference.value)} "
         f"(95% interval {ends}, for one look)."
     )
     left_out = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mtaw_fast.bundle_page.log_facts import day_rows, log_rows
 from mtaw_fast.cli.common import add_command, print_json
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset_files import StoredDataset, read_stored
-from mtaw_fast.data.moments import text_of_age
+from mtaw_fast.data.moments import text_of_age, warning_of_age
 from mtaw_fast.data.sessions import Samples, Sessions
 from mtaw_fast.errors import DataError
 from mtaw_fast.items import ItemTable
@@ -44,7 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
     if kind == "mtaw_fast dataset":
         facts = dataset_facts(read_stored(arguments.folder))
     elif kind == "mtaw_fast bundle":
-        facts = bundle_facts(Bundle.load(arguments.folder))
+        bundle = Bundle.load(arguments.folder)
+        facts = bundle_facts(bundle)
+        if (warning := warning_of_age(bundle.model.known_until, bundle.metrics)) is not None:
+            print(f"warning: {warning}", file=sys.stderr)
     else:
         raise DataError(f"{arguments.folder} is no bundle or data set; name a folder made by prepare or train")
     if arguments.json:
@@ -223,7 +227,7 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if value >= 1 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if value >= 1 else f"{value:g}"
 
 
 _BARS = 28  # most rows of the chart

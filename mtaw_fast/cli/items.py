@@ -119,7 +119,8 @@ def kept_by(arguments: argparse.Namespace) -> Iterator[Recommender]:
         raise UsageError("--learn-folder goes with --learn; give --learn, or leave --learn-folder out")
     if arguments.state is not None and not arguments.state.is_dir():
         raise UsageError(f"--state {str(arguments.state)!r} does not exist; name the folder of a service, or create it")
-    recommender = Recommender.load(arguments.bundle, learn=learn, state=arguments.state)
+    parts = {name: getattr(arguments, name) for name in ("encoder", "index") if name in arguments}
+    recommender = Recommender.load(arguments.bundle, learn=learn, state=arguments.state, **parts)
     try:
         yield recommender
     finally:

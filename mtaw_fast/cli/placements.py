@@ -9,8 +9,9 @@ from typing import Any
 
 from mtaw_fast.cli.common import add_command, json_in, print_json
 from mtaw_fast.cli.items import add_keeping, kept_by
-from mtaw_fast.data.moments import text_of
+from mtaw_fast.data.moments import moment_of, text_of
 from mtaw_fast.errors import UsageError
+from mtaw_fast.recommender import Recommender
 
 
 def add_to(commands: Any) -> None:
@@ -62,6 +63,30 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"{each} {one.number}  {text_of(one.time)}  {sets or 'no rules'}")
         if each in broken:
             print(f"broken: {broken[each]}")
+
+
+def add_asking(parser: Any) -> None:
+    """Add --placement and --session-id, and the options that name the services that keep the placements."""
+    group = parser.add_argument_group("placements (docs/how-to/placements.md)")
+    group.add_argument("--placement", metavar="NAME", help="where the list will stand, such as cart: its rules apply")
+    group.add_argument("--session-id", metavar="ID", help="the session's id, which rule sets share the sessions by")
+    add_keeping(group)
+
+
+def placement_note(recommender: Recommender, arguments: argparse.Namespace) -> str | None:
+    """Return which rule set --placement gives, in a line; None without the option."""
+    name = arguments.placement
+    if name is None:
+        if arguments.session_id is not None:
+            raise UsageError("--session-id decides among rule sets of a placement; name it with --placement")
+        return None
+    at = moment_of("--at", arguments.at)
+    placed = recommender.catalog.placements.placed(name, at, arguments.session_id)
+    rules = f"the rule set {placed.name!r}" if placed.name else "no rules"
+    if placed.known:
+        return f"placement {name!r} has {rules} for this call"
+    kept = ", ".join(sorted(recommender.placements)) or "none"
+    return f"there is no placement {name!r} here, so it gets {rules}; there are: {kept}; name services with --state"
 
 
 def _text(number: int, entry: Any) -> str:

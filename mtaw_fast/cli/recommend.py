@@ -15,10 +15,13 @@ from mtaw_fast.cli.common import (
     rules_in,
     typed_ids,
 )
+from mtaw_fast.cli.items import kept_by
+from mtaw_fast.cli.placements import add_asking, placement_note
 from mtaw_fast.data.moments import moment_of, text_of, warning_of_age
 from mtaw_fast.errors import UsageError
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.answer import Reason
+from mtaw_fast.ranking.why.exclusions import pin_notes
 from mtaw_fast.recommender import Recommender
 from mtaw_fast.rules import rule_set_of
 
@@ -42,6 +45,7 @@ def add_to(commands: Any) -> None:
         "--explore", type=float, default=0.0, metavar="SHARE",
         help="share of the list for items with fewer than 100 clicks and displays (default: 0)",
     )  # fmt: skip
+    add_asking(parser)
     parser.add_argument("--reasons", action="store_true", help="say why each item is listed")
     parser.add_argument("--json", action="store_true", help="print the ranking as JSON")
     add_serving_options(parser)
@@ -49,7 +53,12 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the items that a session most likely clicks next."""
-    recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
+    with kept_by(arguments) as recommender:
+        _recommend(recommender, arguments)
+
+
+def _recommend(recommender: Recommender, arguments: argparse.Namespace) -> None:
+    """Print one ranking with its notes."""
     session = typed_ids(arguments.items, recommender.bundle.ids)
     exclude = typed_ids(arguments.exclude, recommender.bundle.ids)
     rules = rules_in(arguments.rules)
@@ -64,16 +73,21 @@ def run(arguments: argparse.Namespace) -> None:
         reasons=arguments.reasons,
         rules=rules,
         explore=arguments.explore,
+        placement=arguments.placement,
+        session_id=arguments.session_id,
     )
     at, newest = moment_of("--at", arguments.at), recommender.bundle.model.learned_until
-    warning = warning_of_age(recommender.last_click) if at is None else None
+    warning = warning_of_age(recommender.last_click, recommender.bundle.metrics) if at is None else None
     if at is not None and newest is not None and at < newest:
         warning = f"--at is before the newest learned click: it counts as {text_of(newest)}"
     if warning is not None:
         print(f"warning: {warning}", file=sys.stderr)
     if rules is not None:
-        for note in rule_set_of(rules).notes(recommender.items or ItemTable(0)):
+        own = rule_set_of(rules)
+        for note in own.notes(recommender.items or ItemTable(0)) + pin_notes(recommender.catalog, own):
             print(f"note: {note}", file=sys.stderr)
+    if (placed := placement_note(recommender, arguments)) is not None:
+        print(f"note: {placed}", file=sys.stderr)
     if arguments.json:
         answer = {
             "items": ranking.items,
@@ -93,7 +107,9 @@ def run(arguments: argparse.Namespace) -> None:
     if ranking.unknown:
         print(f"not in the catalog: {', '.join(map(str, ranking.unknown))}")
     if ranking.unknown_values:
-        print(f"not known to the bundle: {', '.join(ranking.unknown_values)}")
+        types = recommender.click_types
+        known = f"; its types are {', '.join(types)}" if types and arguments.types is not None else ""
+        print(f"not known to the bundle: {', '.join(ranking.unknown_values)}{known}")
     if ranking.fallback:
         rising = recommender.bundle.model.trends is not None and (ranking.scores > 0).any()
         print(f"no known click: the {'items that are rising' if rising else 'most popular items'}")

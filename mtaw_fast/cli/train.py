@@ -182,7 +182,7 @@ def _report(
         print(f"wrote {arguments.bundle} (curves in {run_folder_of(bundle.folder) / 'curves.png'})")
         if (until := bundle.model.known_until) is not None:
             print(f"clicks until: {text_of_age(until)}")
-        if (warning := warning_of_age(bundle.model.known_until)) is not None:
+        if (warning := warning_of_age(bundle.model.known_until, record)) is not None:
             remedy = "; the data set holds its last days back: 'prepare --test-days 0' trains on them too"
             print(f"warning: {warning}{remedy if held_out else ''}", file=sys.stderr)
         if run_id is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.cli.common import add_command, add_number, add_training_options, config_of, print_json, wait_passively
+from mtaw_fast.system.figures import figure
 from mtaw_fast.tuning import BY, Trial, Tuned, measured_trials, tune
 
 
@@ -80,7 +81,7 @@ def _verdict(tuned: Tuned) -> str:
 
 
 def _print_trial(trial: Trial) -> None:
-    settings = ", ".join(f"{name} {value:.3g}" for name, value in trial.settings.items())
+    settings = ", ".join(f"{name} {figure(value)}" for name, value in trial.settings.items())
     reached = "" if trial.state == "complete" else f", {trial.state} at {trial.share:.0%} of the sessions"
     print(f"trial {trial.number}: {_metrics(trial)}{reached}  ({settings})", file=sys.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from mtaw_fast.cli.common import (
     rules_in,
     typed_ids,
 )
+from mtaw_fast.cli.items import kept_by
+from mtaw_fast.cli.placements import add_asking, placement_note
 from mtaw_fast.cli.recommend import context_of
 from mtaw_fast.data.moments import moment_of
+from mtaw_fast.errors import UsageError
 from mtaw_fast.recommender import Recommender
 
 
@@ -35,6 +39,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--types", metavar="TYPE,..", help="types of the clicks, as of 'recommend'")
     parser.add_argument("--explore", type=float, default=0.0, metavar="SHARE", help="as of 'recommend' (default: 0)")
+    add_asking(parser)
     what_if = parser.add_argument_group("what if", "compare the list with that of the same call after a change")
     what_if.add_argument("--without", action="append", default=[], metavar="ITEM", help="without the clicks on it")
     what_if.add_argument("--other-rules", metavar="FILE", help="with these rules; {} for none")
@@ -46,7 +51,14 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Say why items are in a session's list or what keeps them out, or what a change would move."""
-    recommender = Recommender.load(arguments.bundle, encoder=arguments.encoder, index=arguments.index)
+    with kept_by(arguments) as recommender:
+        _explain(recommender, arguments)
+
+
+def _explain(recommender: Recommender, arguments: argparse.Namespace) -> None:
+    """Print the explanations, or what a change moves."""
+    if (note := placement_note(recommender, arguments)) is not None:
+        print(f"note: {note}", file=sys.stderr)
     ids = recommender.bundle.ids
     session = typed_ids(arguments.session, ids)
     call: dict[str, Any] = {
@@ -58,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
         "types": None if arguments.types is None else [kind or None for kind in arguments.types.split(",")],
         "rules": rules_in(arguments.rules),
         "explore": arguments.explore,
+        "placement": arguments.placement,
+        "session_id": arguments.session_id,
     }
     change: dict[str, Any] = {}
     if arguments.without:
@@ -68,10 +82,16 @@ def run(arguments: argparse.Namespace) -> None:
         change["at"] = moment_of("--other-at", arguments.other_at)
     other = None
     if arguments.other_bundle is not None:
-        other = Recommender.load(arguments.other_bundle, encoder=arguments.encoder, index=arguments.index)
+        if arguments.learn is not None:
+            raise UsageError("--other-bundle: the log of --learn is that of BUNDLE; leave one of the two out")
+        other = Recommender.load(
+            arguments.other_bundle, encoder=arguments.encoder, index=arguments.index, state=arguments.state
+        )
     if change or other is not None:
         moved = recommender.what_if(session, change=change, other=other, **call)
         print_json(moved.as_json()) if arguments.json else print(moved)
+        if other is not None:
+            other.close()
         return
     items = typed_ids(arguments.item, ids) or recommender.why(session, [], **call).answer.items
     why = recommender.why(session, items, **call)

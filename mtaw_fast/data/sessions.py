@@ -256,6 +256,16 @@ class Samples:
             None if sessions.types is None else sessions.types[targets],
         )
 
+    def select(self, indices: np.ndarray) -> Samples:
+        """Return the samples at int64[..] indices, in that order."""
+        return Samples(
+            self.prefixes.select(indices),
+            self.targets[indices],
+            self.session[indices],
+            None if self.target_times is None else self.target_times[indices],
+            None if self.target_types is None else self.target_types[indices],
+        )
+
     def with_prefix_types(self, types: np.ndarray | None) -> Samples:
         """Return the samples with other codes uint8[T] of the prefixes' types; itself for None."""
         return self if types is None else replace(self, prefixes=replace(self.prefixes, types=types))

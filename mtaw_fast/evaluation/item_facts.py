@@ -15,6 +15,7 @@ from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.evaluation.list_metrics import information_of
 from mtaw_fast.items import ItemTable
 from mtaw_fast.items.columns import BooleanColumn, CategoriesColumn, CategoryColumn, NumberColumn
+from mtaw_fast.system.figures import figure
 
 _MAX_ATTRIBUTES = 8  # of the diversity
 _MAX_VALUES = 50  # of an attribute that is a slice without being asked for
@@ -150,10 +151,10 @@ def _quarters(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     cuts = cuts[cuts < values[known].max()]
     codes = np.where(known, np.searchsorted(cuts, np.where(known, values, 0.0)), -1).astype(np.int32)
     if not len(cuts):
-        return codes, (f"{values[known].max():g}",)
+        return codes, (figure(values[known].max(), 6),)
     # Dates written as numbers, such as 20231115, need more than four digits to differ.
     texts = next(
-        texts for digits in range(4, 18) if len(set(texts := [f"{cut:.{digits}g}" for cut in cuts])) == len(cuts)
+        texts for digits in range(4, 18) if len(set(texts := [figure(cut, digits) for cut in cuts])) == len(cuts)
     )
     between = [f"{low} to {high}" for low, high in pairwise(texts)]
     return codes, (f"up to {texts[0]}", *between, f"over {texts[-1]}")

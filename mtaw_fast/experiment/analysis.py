@@ -23,6 +23,7 @@ from mtaw_fast.experiment.sequential import (
     unit_sums,
     units_needed,
 )
+from mtaw_fast.system.figures import figure
 
 METRICS = ("click-through", "buyers", "value")
 UNITS = {"click-through": "clicked rankings of 100", "buyers": "buying sessions of 100", "value": "value a session"}
@@ -73,7 +74,10 @@ class Question:
             raise UsageError(f"effect {self.effect:g} must be above 0 and finite")
         for name, weight in (self.shares or {}).items():
             if not 0 <= weight < math.inf:
-                raise UsageError(f"shares: the weight of {name} must be 0 or above, and finite, not {weight:g}")
+                raise UsageError(
+                    f"shares: the weight of {name} must be 0 or above, and finite, not {weight:g}; only their ratio "
+                    "counts, as in A=1,B=3"
+                )
         if self.shares and self.control not in (None, *self.shares):
             raise UsageError(f"shares: the control {self.control} has no weight; give one to each arm to compare")
 
@@ -319,8 +323,8 @@ def _verdict(
         direction = "more" if best["difference"] > 0 else less
         low, high = sorted(map(abs, best["interval"]))
         return (
-            f"{best['of']} has {abs(best['difference']):.3g} {direction} {words} than {best['against']} "
-            f"({100 * (1 - question.alpha):g}% interval {low:.3g} to {high:.3g}, valid at every look)."
+            f"{best['of']} has {figure(abs(best['difference']))} {direction} {words} than {best['against']} "
+            f"({100 * (1 - question.alpha):g}% interval {figure(low)} to {figure(high)}, valid at every look)."
         )
     widest = max(
         (difference["interval"] for difference in of_metric if difference["interval"]),
@@ -333,7 +337,7 @@ def _verdict(
             "sessions in each."
         )
     return (
-        f"No arm is better so far: the difference in {words} lies between {widest[0]:.3g} and {widest[1]:.3g} "
+        f"No arm is better so far: the difference in {words} lies between {figure(widest[0])} and {figure(widest[1])} "
         f"({100 * (1 - question.alpha):g}%, valid at every look)."
     )
 

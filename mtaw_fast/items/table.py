@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtaw_fast.errors import DataError, UsageError, shown
+from mtaw_fast.errors import DataError, UsageError, nearest, shown
 from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, Column, VectorColumn
 from mtaw_fast.items.frame import MAX_COLUMNS, ItemFrame
 from mtaw_fast.items.placements import Placements, Revision
@@ -58,7 +58,10 @@ class ItemTable:
         column = self.columns.get(name)
         if column is None:
             names = ", ".join(self.columns) or "none"
-            raise UsageError(f"the item table has no column {shown(name, 60)}; its columns are {shown(names, 300)}")
+            raise UsageError(
+                f"the item table has no column {shown(name, 60)}; its columns are {shown(names, 300)}"
+                f"{nearest(name, self.columns)}"
+            )
         return column
 
     @property

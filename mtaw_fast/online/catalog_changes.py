@@ -29,6 +29,7 @@ from mtaw_fast.online.state.item_changes import live_after
 from mtaw_fast.ranking.catalog import Catalog, is_id_of, plain_id
 from mtaw_fast.ranking.options import listed
 from mtaw_fast.ranking.served_pipeline import ServedPipeline
+from mtaw_fast.ranking.why.exclusions import pin_notes
 from mtaw_fast.rules import MAX_PLACEMENTS, Placement, broken_placements, checked_placement, earlier_content
 
 _TABLE_TRIES = 3  # of a change of the item table that another process overtakes
@@ -124,7 +125,10 @@ class CatalogChanges:
             raise UsageError(f"there is no placement {shown(name, 60)}; there are: {', '.join(sorted(kept)) or 'none'}")
         newest = kept[name][-1].time if name in kept else 0
         self.store([SetPlacement(name, content, max(now_ms(), newest + 1))])
-        return [] if content is None else Placement(name, content).notes(items)
+        if content is None:
+            return []
+        placement, catalog = Placement(name, content), self._catalog
+        return placement.notes(items) + [note for one in placement.rule_sets for note in pin_notes(catalog, one)]
 
     def undo_placement(self, name: str, number: int | None) -> list[str]:
         """Set a placement to what it was in an earlier revision."""

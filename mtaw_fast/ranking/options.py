@@ -13,7 +13,7 @@ from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.context import checked_context
 from mtaw_fast.data.filters import Filter
 from mtaw_fast.data.moments import milliseconds_of
-from mtaw_fast.errors import UsageError, other_unit, shown
+from mtaw_fast.errors import UsageError, nearest, other_unit, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.rules import RuleSet, rule_set_of
@@ -253,8 +253,9 @@ def options_of(
 ) -> Options:
     """Return the options of one call on a catalog, checked; parameters and errors as in `Recommender.recommend`."""
     if unknown:
-        names = ", ".join(("k", "types", *OptionKeywords.__annotations__))
-        raise UsageError(f"recommend has no option {next(iter(unknown))!r}; its options are {names}")
+        names, name = ("k", "types", *OptionKeywords.__annotations__), next(iter(unknown))
+        hint = nearest(name, names) or f"; its options are {', '.join(names)}"
+        raise UsageError(f"recommend has no option {name!r}{hint}")
     conditions = conditions_of(catalog, exclude, allow, filter, exclude_seen, at, context)
     field_names = checked_fields(catalog, fields) if fields else ()
     share = checked_explore(explore, explore_below, explore_seed)
@@ -272,7 +273,7 @@ def checked_explore(share: float, below: int, seed: int | None = None) -> Explor
     if type(share) is float and share == 0 and type(below) is int and below == EXPLORE_BELOW:
         return None  # the default of every call: isinstance of numpy's types costs it 0.8 us
     if isinstance(share, bool) or not isinstance(share, (int, float, np.number)) or not 0 <= share <= 1:
-        raise UsageError(f"explore must be a share from 0 to 1, not {shown(share, 60)}")
+        raise UsageError(f"explore must be a share from 0 to 1, not {shown(share, 60)}; write 0.05 for one place in 20")
     if isinstance(below, bool) or not isinstance(below, (int, np.integer)) or below < 1:
         raise UsageError(f"explore_below must be a whole number of at least 1, not {shown(below, 60)}")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):

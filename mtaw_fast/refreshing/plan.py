@@ -114,7 +114,7 @@ def _training_lines(config: RefreshConfig, state: RefreshState) -> list[str]:
     from mtaw_fast.training.run import device_of
     from mtaw_fast.training.threads import Threads, training_threads
 
-    options = dataclasses.replace(config.log.options, test_days=0.0, bad_rows="refuse")
+    options = dataclasses.replace(config.log.options, test_days=0.0)
     rows = rows_of([state.file_of(day) for day in state.accepted()])
     dataset = read("clicks", as_logged(rows, options), options=options)
     with (

@@ -318,7 +318,7 @@ class Steps:
 
     def _prepared(self, name: str, rows: Any, test_days: float, support: int | None = None) -> None:
         """Make a data set as the log's settings say. support: instead of their `min_support`."""
-        options = dataclasses.replace(self._config.log.options, test_days=test_days, bad_rows="refuse")
+        options = dataclasses.replace(self._config.log.options, test_days=test_days)
         if support is not None:
             options = dataclasses.replace(options, min_support=support)
         values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}

@@ -95,7 +95,9 @@ class Placement:
             at = one.begin or 0
             total = sum(other.share or 0.0 for other in self._sets if other.is_open(at))
             if total > 1 + _ROUNDING:
-                raise UsageError(f"{where}: the shares at the begin of set {one.name!r} sum to {total:g}; at most 1")
+                raise UsageError(
+                    f"{where}: the shares at the begin of set {one.name!r} sum to {total:g}, the most is 1; lower some"
+                )
 
     def check(self, table: ItemTable | None) -> None:
         """Raise UsageError, one line, unless all sets fit the columns of a table."""
@@ -105,6 +107,11 @@ class Placement:
     def notes(self, table: ItemTable | None) -> list[str]:
         """Return what is odd in sets that fit the table, a line each."""
         return [note for one in self._sets for note in one.rules.notes(table or ItemTable(0))]
+
+    @property
+    def rule_sets(self) -> list[RuleSet]:
+        """The rules of its sets."""
+        return [one.rules for one in self._sets]
 
     def placed(self, asked: str, at: int | None, session: str | None) -> Placed:
         """Return what a request gets. asked: the placement that it names. at: None: now. session: its id, if known."""
@@ -146,7 +153,10 @@ def _set_of(where: str, number: int, entry: Any) -> _Set:
         raise UsageError(f"{where}: `until` is not after `from`; give a later time")
     share = entry.get("share")
     if share is not None and (type(share) not in (int, float) or not 0 < share <= 1):
-        raise UsageError(f"{where}: `share` is above 0 and at most 1, not {shown(share, 60)}")
+        raise UsageError(
+            f"{where}: `share` must be a number above 0 and at most 1, not {shown(share, 60)}; write 0.5 for half of "
+            "the sessions"
+        )
     return _Set(name, RuleSet.of(entry.get("rules"), where), begin, end, share)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from mtaw_fast.data.click_types import ClickTypes
 from mtaw_fast.data.context import NO_VALUE, ContextColumns
 from mtaw_fast.data.sessions import offsets_of
-from mtaw_fast.errors import DataError, require
+from mtaw_fast.errors import DataError, nearest, require
 from mtaw_fast.kernels.native.memory_query import NO_TYPE
 
 SESSION, ITEMS, SCORES, TYPES = "session_id", "items", "scores", "types"
@@ -170,7 +170,10 @@ def _is_text(kind: Any) -> bool:
 def _check(path: Path, schema: Any) -> None:
     for name in (SESSION, ITEMS):
         if schema.names.count(name) != 1:
-            raise DataError(f"{path} has no column {name!r}, or two of it; its columns are {', '.join(schema.names)}")
+            meant = nearest(name, schema.names)
+            raise DataError(
+                f"{path} has no column {name!r}, or two of it; its columns are {', '.join(schema.names)}{meant}"
+            )
     kind = schema.field(ITEMS).type
     inner = _element(kind)
     if inner is None or not (_is_text(inner) or require("pyarrow", "score").types.is_integer(inner)):

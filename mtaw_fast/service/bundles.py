@@ -54,7 +54,9 @@ class Reloader:
         self.snapshot = snapshot
         self._metrics.counters.own[VERSION + self._number] = version_cell(snapshot.version)
         self._metrics.serve(snapshot.version)
-        if self._metrics.first_worker and (warning := warning_of_age(snapshot.recommender.last_click)) is not None:
+        recommender = snapshot.recommender
+        warning = warning_of_age(recommender.last_click, recommender.bundle.metrics)
+        if self._metrics.first_worker and warning is not None:
             fields = {} if snapshot.name is None else {"bundle": snapshot.name}
             log_event("old_clicks", level="warning", reason=warning, version=snapshot.version, **fields)
 

@@ -36,6 +36,8 @@ def decoded(body: bytes, body_type: type[T]) -> T:
         text, _, path = str(error).partition(" - at ")
         if "field `" in text and (names := _fields_at(body_type, path)):  # an unknown or a missing one
             text = f"{error}; the fields are {', '.join(names)}"
+        elif "` <" in text or "` >" in text:  # a number out of bounds
+            text = _bounds_at(body_type, path) or str(error)
         else:
             text = str(error)
         raise invalid("invalid_request", f"{text}; see /openapi.json") from None
@@ -45,11 +47,28 @@ def decoded(body: bytes, body_type: type[T]) -> T:
 
 def _fields_at(body_type: Any, path: str) -> list[str]:
     """Return the fields of the struct at a path of msgspec such as `$.events[1]`; an empty one is the body's."""
+    structs = [kind for kind in _kinds_at(body_type, path) if isinstance(kind, msgspec.inspect.StructType)]
+    return [field.encode_name for field in structs[0].fields] if structs else []
+
+
+def _bounds_at(body_type: Any, path: str) -> str | None:
+    """Return what the number at a path must be, in a sentence; None if its type has no bounds."""
+    for kind in _kinds_at(body_type, path):
+        if isinstance(kind, (msgspec.inspect.IntType, msgspec.inspect.FloatType)):
+            limits = ((kind.gt, "above"), (kind.ge, "at least"), (kind.lt, "below"), (kind.le, "at most"))
+            bounds = [f"{words} {limit:,}" for limit, words in limits if limit is not None]
+            if bounds:
+                number = "whole number" if isinstance(kind, msgspec.inspect.IntType) else "number"
+                return f"{path.strip('`').removeprefix('$.')} must be a {number}, {' and '.join(bounds)}"
+    return None
+
+
+def _kinds_at(body_type: Any, path: str) -> list[Any]:
+    """Return the types that the value at a path may have."""
     found = _choices(msgspec.inspect.type_info(body_type))
     for name in re.findall(r"\.([^.\[`]+)|\[", path):
         found = [choice for kind in found for inner in _inside(kind, name) for choice in _choices(inner)]
-    structs = [kind for kind in found if isinstance(kind, msgspec.inspect.StructType)]
-    return [field.encode_name for field in structs[0].fields] if structs else []
+    return found
 
 
 def _choices(kind: Any) -> list[Any]:

@@ -189,7 +189,9 @@ class Settings:
         ):
             _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if not 0 <= self.explore_share <= 1:
-            raise UsageError(f"--explore-share must be from 0 to 1, not {self.explore_share}")
+            raise UsageError(
+                f"--explore-share must be a share from 0 to 1, not {self.explore_share}; write 0.05 for one place in 20"
+            )
         if self.explore_below < 1:
             raise UsageError(f"--explore-below must be at least 1, not {self.explore_below}")
         if self.feedback_retention is not None and self.feedback is None:

@@ -214,9 +214,9 @@ class _Supervisor:
                 while worker.messages.poll():
                     kind, text = worker.messages.recv()
                     if kind in ("failed", "misused"):
-                        log_event("worker_failed", level="error", worker=worker.row, reason=text)
-                        if not self._announced:
+                        if not self._announced:  # the command ends with this error, and says it then
                             raise (UsageError if kind == "misused" else MtawError)(text)
+                        log_event("worker_failed", level="error", worker=worker.row, reason=text)
                     else:
                         self._is_up(worker, text)
 

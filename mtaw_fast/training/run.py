@@ -51,7 +51,7 @@ from mtaw_fast.training.repeating_types import log_weights
 from mtaw_fast.training.run_state import RunState
 from mtaw_fast.training.steps.batch import typed
 from mtaw_fast.training.threads import Threads, training_threads
-from mtaw_fast.training.trained_model import TrainedModel, served_ranks, with_types_for
+from mtaw_fast.training.trained_model import TrainedModel, served_later_metrics, served_ranks, with_types_for
 
 Kept = Mapping[str, str]  # files that the run still needs: past, weights, ranker
 Phase = Callable[[str], Kept]  # takes its name
@@ -279,6 +279,7 @@ class _Run:
             refit=self.refit,
             seconds=self.state["seconds"],
             intervals=self.state["intervals"],
+            served_later=self.state["served_later"],
             feature_importance=self.state["feature_importance"],
             processor_seconds=self.state["processor_seconds"],
         )
@@ -351,6 +352,7 @@ class _Run:
             best=dict(metrics),
             best_epoch=self.config.optimizer.epochs,
             intervals={name: list(interval) for name, interval in intervals.items()},
+            served_later=served_later_metrics(model, typed),
             feature_importance=feature_importance(model, typed),
         )
         self.state.plot()

@@ -23,6 +23,7 @@ _NEW: dict[str, Any] = {
     "seconds": 0.0,
     "processor_seconds": {},
     "intervals": None,
+    "served_later": None,
     "feature_importance": None,
     "plan": None,
 }
@@ -48,8 +49,8 @@ class RunState:
     after them. best_epoch, best, best_checkpoint: the search's choice, its metrics and weights. kept: files of earlier
     phases, by their role. history: a record an epoch. seconds: of work that is saved. processor_seconds: the same by
     phase, over all threads of this process, not of others of its group. intervals: of `best`, with a session memory.
-    feature_importance: see `training.ranker.feature_importance`, likewise. plan: what the run decided
-    (`training.plan.plan`).
+    feature_importance: see `training.ranker.feature_importance`, likewise. served_later: see `TrainedModel`. plan: what
+    the run decided (`training.plan.plan`).
     """
 
     def __init__(self, files: RunFolder, identity: Mapping[str, Any], first_phase: str) -> None:

@@ -14,11 +14,15 @@ from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.sessions import Samples
 from mtaw_fast.evaluation import Progress, ranks_of
 from mtaw_fast.evaluation.metrics import gains_of, means_of
+from mtaw_fast.evaluation.served_later import served_later
 from mtaw_fast.model.model import Model
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
 from mtaw_fast.ranking.pipeline import Pipeline
 from mtaw_fast.ranking.retrieval import NativeIndex
+from mtaw_fast.training.ranker.prequential import evenly
+
+_AGED = 2000  # samples, on which the age is measured in seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +34,7 @@ class TrainedModel:
     refit: whether the weights have seen the validation sessions.
     seconds: training time, including that of an interrupted run up to its last saved epoch.
     intervals: dict of str to [low, high], 95% intervals of the metrics, with a session memory.
+    served_later: P@20 on validation samples by how long after the training they come, with times and a memory.
     feature_importance: see `training.ranker.feature_importance`, with a session memory.
     processor_seconds: processor time of each phase, over all threads of the process (the first one of a group). Like
         `seconds`, it includes that of an interrupted run up to its last saved epoch.
@@ -42,6 +47,7 @@ class TrainedModel:
     refit: bool
     seconds: float
     intervals: dict[str, list[float]] | None = None
+    served_later: dict[str, float] | None = None
     feature_importance: dict[str, Any] | None = None
     processor_seconds: dict[str, float] | None = None
 
@@ -59,6 +65,7 @@ class TrainedModel:
             "seconds": round(self.seconds, 1),
             "history": self.history,
             "validation_intervals": self.intervals,
+            "served_later": self.served_later,
             "feature_importance": self.feature_importance,
             "processor_seconds": {name: round(seconds, 1) for name, seconds in (self.processor_seconds or {}).items()},
         }
@@ -88,6 +95,18 @@ def served_ranks(model: Model, samples: Samples, progress: Progress | None = Non
     index = NativeIndex(model.item_vectors, model.scan)
     pipeline = Pipeline.of(Catalog.of(model, all_items=True), NativeEncoder(model.config, model.weights), index)
     return ranks_of(pipeline, samples, progress=progress)
+
+
+def served_later_metrics(model: Model, samples: Samples) -> dict[str, float] | None:
+    """Return P@20 in percent of samples, as they come and later; None if time changes no ranking.
+
+    samples: as for `served_ranks`; of many, `_AGED` are measured, evenly spread.
+    """
+    if model.trends is None:
+        return None
+    chosen = samples.select(np.flatnonzero(evenly(len(samples), _AGED)))
+    parts = {"at once": chosen, **served_later(chosen)}
+    return {name: round(served_metrics(model, part)["P@20"], 2) for name, part in parts.items()}
 
 
 def served_metrics(model: Model, samples: Samples) -> dict[str, float]:

@@ -37,7 +37,10 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["session memory"]["sessions"] == len(dataset.train)
     assert facts["session memory"]["clicks"] == dataset.train.n_clicks
     assert main(["info", f"{work}/bundle"]) == 0
-    assert "parameters" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "parameters" in said.out
+    assert said.err.startswith("warning: the learned clicks end ")
+    assert f"{facts['metrics']['served_later']['a week or more']:.2f} served a week or more later" in said.err
 
 
 def test_info_on_types_and_on_a_set_without_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,8 @@ from mtaw_fast.ranking.options import conditions_of
 from tests.support.cli import failure
 from tests.support.random_bundle import bundle_parts, contents, memory_parts, save_parts
 
-LOG = "session_id,item_id,timestamp,event\n" + "".join(
-    f"{session},i{item},{1_700_000_000 + 1000 * session + item},view\n" for session in range(20) for item in range(5)
+LOG = "session_id,item_id,timestamp,event,empty\n" + "".join(
+    f"{session},i{item},{1_700_000_000 + 1000 * session + item},view,\n" for session in range(20) for item in range(5)
 )
 PREPARE = ["prepare", "clicks", "log.csv", "out"]
 ITEMS = ["items", "shop.bundle", "shop.csv"]
@@ -45,6 +45,21 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("command", "status", "words"),
     [
         ([*PREPARE, "--type", "event", "--types", "View"], 1, "name some of its values with --types: 'view'"),
+        ([*PREPARE, "--type", "event", "--types", "View"], 1, "'view'; did you mean 'view'?"),
+        ([*PREPARE, "--type", "empty", "--types", "View"], 1, "is never 'View', it is empty; name the column"),
+        (
+            [*PREPARE, "--session", "session"],
+            1,
+            "has no column 'session'; it has 'session_id', 'item_id', 'timestamp', "
+            "'event', 'empty'; did you mean 'session_id'?",
+        ),
+        ([*PREPARE, "--session", "visit"], 1, "'empty'; name the right column or the right separator"),
+        (["train", "out", "shop2.bundle", "--set", "epoch=2"], 2, "no setting 'epoch'; did you mean 'epochs'?"),
+        ([*RECOMMEND, "--explore", "1.5"], 2, "a share from 0 to 1, not 1.5; write 0.05 for one place in 20"),
+        ([*RECOMMEND, "--session-id", "7"], 2, "name it with --placement"),
+        ([*RECOMMEND, "--placement", "cart", "--state", "none"], 2, "--state 'none' does not exist"),
+        (["why", "shop.bundle", "--placement", "two words"], 2, "a name has 1 to 64 letters"),
+        (["serve", "shop.bundle", "--explore-share", "5"], 2, "not 5.0; write 0.05 for one place in 20"),
         (PREPARE, 1, "shorten it, as with --test-days 0.044"),
         ([*PREPARE, "--time", "session_id"], 1, "days from 1970-01-01 on, the test split takes"),
         ([*PREPARE, "--test-days", "0", "--items", "shop.csv"], 2, "in prepare --item-id COLUMN (columns: sku, stock)"),
@@ -67,6 +82,7 @@ def test_a_command_says_what_to_do(
     ("options", "words"),
     [
         ({"top_k": 3}, "no option 'top_k'; its options are k,"),
+        ({"rule": {}}, "no option 'rule'; did you mean 'rules'"),
         ({"at": datetime.datetime(2023, 12, 14)}, "has no zone; pass one"),
         ({"at": "2023-12-14"}, "or a datetime with a zone"),
         ({"rules": "{}"}, "json.loads"),
@@ -78,6 +94,15 @@ def test_recommend_says_what_to_do(shop: Path, options: dict[str, Any], words: s
         recommender.recommend(["sku-1"], **options)
     with pytest.raises(UsageError, match=words):
         recommender.session(["sku-1"]).recommend(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("tim", "no option 'tim'; did you mean 'time'"), ("zone", "the options are session, item")]
+)
+def test_prepare_says_what_to_do(shop: Path, option: str, words: str) -> None:
+    options: dict[str, Any] = {option: "timestamp"}
+    with pytest.raises(UsageError, match=words):
+        prepare("log.csv", "out", **options)
 
 
 def test_a_moment_may_be_a_datetime_with_a_zone(shop: Path) -> None:

@@ -85,6 +85,9 @@ def test_attributes_of_every_kind_and_those_asked_for() -> None:
         "tags": [None, "blue, red", None, None],
         "title": ["item 3", "item 1", "item 2", None],
     }
+    views = NumberColumn(name="views", values=np.array([20_065.0, 80_260.0, 40_130.0, 60_195.0]))
+    (counts,) = attributes_of(ItemTable(4, {"views": views}), np.arange(4))
+    assert counts.labels == ("up to 35,114", "35,114 to 50,162", "50,162 to 65,211", "over 65,211")
     by_default = found(attributes=attributes)
     assert by_default["color"] == ["red", "blue", "no value", "no value"]
     price = next(

@@ -51,14 +51,28 @@ def undone(
         failed = str(gate.rule)
         assert any(failed in condition for condition in rules["filter"])
         rules["filter"] = [condition for condition in rules["filter"] if failed not in condition]
-    elif gate.kind in ("limit", "diversify"):
-        del rules[gate.kind]
-    elif gate.kind == "pinned over":
-        del rules["pin"]
+    elif gate.kind == "filter":
+        del options["filter"]
+    elif gate.kind in ("limit", "diversify"):  # the one that is named, alone
+        others = [entry for entry in listed(rules[gate.kind]) if not str(gate.rule).startswith(said_of(entry))]
+        assert len(others) < len(listed(rules[gate.kind]))
+        rules[gate.kind] = others
+    elif gate.kind == "pinned over":  # one of the pins that are named, alone
+        assert all(str(taken) in rules["pin"] for taken in gate.items)
+        rules["pin"] = {pinned: at for pinned, at in rules["pin"].items() if pinned != str(gate.items[-1])}
     else:
         assert gate.kind in ("ranked", "not ranked", "no candidate")
         k = gate.position or n_items
     return rules, options, k
+
+
+def listed(entries: Any) -> list[Any]:
+    return entries if isinstance(entries, list) else [entries]
+
+
+def said_of(limit: dict[str, Any]) -> str:
+    of = f" of any {limit['of']}" if "of" in limit else ""
+    return f"at most {limit['most']}{of} with the {limit['per']} "
 
 
 @pytest.mark.parametrize("kind", ["text-ids", "int-ids", "memory", "times", "few ranked"])
@@ -71,6 +85,8 @@ def test_gates_stand_alone_and_parts_add_up(tmp_path: Path, kind: str, index: st
             shop.change()
         session, options, rules, k = shop.request()
         k = min(k, 20)
+        if case % 4 == 3:
+            options["filter"] = shop.rec.filter(exclude=list(shop.rows)[case % 5 :: 5])
         written = as_text(rules)
         if isinstance(written.get("filter"), str):
             written["filter"] = [written["filter"]]
@@ -100,9 +116,17 @@ def test_gates_stand_alone_and_parts_add_up(tmp_path: Path, kind: str, index: st
                 explanation.gate.kind,
                 explanation.gate.text,
             ), (explanation, written, session, options, k)
-            assert then.gate is None or then.gate.kind != explanation.gate.kind or then.gate.kind == "rule filter"
+            several = {
+                "rule filter": 1,
+                "limit": len(listed(written.get("limit", []))),
+                "diversify": len(listed(written.get("diversify", []))),
+                "pinned over": len(explanation.gate.items),
+            }
+            again = then.gate is not None and then.gate.kind == explanation.gate.kind
+            assert not again or several.get(explanation.gate.kind, 0) > (explanation.gate.kind != "rule filter")
             assert (then.position is not None) == (then.item in after.answer.items)
     assert {"rule filter", "limit", "ranked"} <= kinds or kind == "few ranked", kinds
+    assert {"filter", "excluded"} <= kinds, kinds
 
 
 @pytest.fixture
@@ -126,15 +150,40 @@ def test_names_what_withholds_an_item(shop: Shop) -> None:
     assert gate_of(rec, session, best, **at, allow=iter(session)) == "not allowed"
     assert gate_of(rec, session, best, **at, filter=rec.filter(exclude=[best])) == "filter"
     assert gate_of(rec, [best], best, **at, exclude_seen=True) == "seen"
-    assert gate_of(rec, session, "nobody's", **at) == "unknown"
     rec.hide([best])
     assert gate_of(rec, session, best, **at) == "hidden"
     rec.show([best])
-    frame = ItemFrame.of([{"id": best, "in stock": False}], kinds={"in stock": "boolean"})
-    rec.set_items(frame, availability="in stock")
-    assert gate_of(rec, session, best, **at) == "not available"
+    assert gate_of(rec, session, best, **at) == ""
+    for is_there, gate in ((False, "not available"), (True, "")):
+        frame = ItemFrame.of([{"id": best, "in stock": is_there}], kinds={"in stock": "boolean"})
+        rec.set_items(frame, availability="in stock")
+        assert gate_of(rec, session, best, **at) == gate
+    assert gate_of(rec, session, "nobody's", rec.n_items + 1, **at) == "unknown"
+    rec.add_items(["nobody's"], vectors=shop.rng.normal(size=(1, shop.d)))
+    assert gate_of(rec, session, "nobody's", rec.n_items, **at) == ""
     rec.remove_items([best])
     assert gate_of(rec, session, best, **at) == "removed"
+
+
+def test_one_limit_alone_and_one_pin_alone_let_an_item_in(shop: Shop) -> None:
+    rec, at = shop.rec, shop.always
+    session = list(shop.rows)[:2]
+    best = rec.recommend(session, 8, **at).items
+    rec.set_items([{"id": item, "one": "a", "two": "a"} for item in best[:6]], "patch")
+    limits = [{"per": "one", "most": 3}, {"per": "two", "most": 4}]
+    for rules, kept in ((limits, limits[1:]), (limits[1:], [])):
+        gate = rec.why(session, [best[4]], 5, rules={"limit": rules}, **at).items[0].gate
+        assert gate is not None
+        assert (gate.kind, str(gate.rule).split(" with")[0]) == ("limit", f"at most {rules[0]['most']}")
+        assert gate_of(rec, session, best[4], rules={"limit": kept}, **at) == ("limit" if kept else "")
+    pins = {best[6]: 1, best[7]: 2}
+    for item, kept in ((best[4], [best[6]]), (best[3], [])):
+        gate = rec.why(session, [item], 5, rules={"pin": pins}, **at).items[0].gate
+        assert gate is not None
+        assert (gate.kind, list(gate.items)) == ("pinned over", list(pins))
+        pins = {pinned: pins[pinned] for pinned in kept}
+        assert gate_of(rec, session, item, rules={"pin": pins}, **at) == ("pinned over" if item == best[4] else "")
+        pins = {best[6]: 1, best[7]: 2}
 
 
 def test_a_candidate_without_the_rankers_score_gets_it_by_a_boost(shop: Shop) -> None:
@@ -166,6 +215,7 @@ def test_exploration_is_named_and_not_counted(shop: Shop) -> None:
     why = rec.why(session, plain, 8, explore=0.5, explore_below=3, explore_seed=1, **at)
     kinds = [explanation.gate.kind if explanation.gate else "" for explanation in why.items]
     assert "explored over" in kinds
+    assert all(gate_of(rec, session, item, 8, **at) == "" for item in plain)  # without exploration
     assert any("new, with 0 clicks" in explanation.sentence for explanation in rec.why(session, rec.ids, 1, **at).items)
     for _ in range(5):
         assert rec.why(session, plain, 8, explore=0.5, explore_below=3, explore_seed=1, **at).answer == why.answer

@@ -20,6 +20,7 @@ from tests.support.random_bundle import bundle_parts, memory_parts, save_parts
 
 RULES = {"filter": 'brand == "own"', "limit": {"per": "brand", "most": 3}}
 PIN = {"pin": {"sku-9": 2}}
+WRONG_PIN = '{"sets": [{"rules": {"pin": {"nobody": 1}}}]}'
 TABLE = [{"id": f"sku-{i}", "brand": ("own", "x")[i % 2]} for i in range(60)]
 SESSION = ["sku-1", "sku-2"]
 DAY = 86_400_000
@@ -53,6 +54,33 @@ def test_labels_that_no_item_has_are_said(rec: Recommender) -> None:
     ]
     assert rec.set_placement("cart", only(RULES)) == []
     assert len(rec.undo_placement("cart")) == 3
+
+
+def test_pins_that_nobody_is_shown_are_said(rec: Recommender) -> None:
+    rec.hide(["sku-2"])
+    rec.remove_items(["sku-4"])
+    rec.set_items([{"id": "sku-3", "in stock": False}], "patch", availability="in stock")
+    pins = {"nobody's": 1, "sku-1": 2, "sku-2": 3, "sku-3": 4, "sku-4": 5}
+    note = "pinned, but shown only once they can be: \"nobody's\" (unknown), 'sku-2' (hidden), 'sku-3' (not available)"
+    expected = [f"placement 'cart', set 'set-1': {note}, 'sku-4' (removed)"]
+    assert rec.set_placement("cart", only({"pin": pins})) == expected
+    assert rec.placements["cart"][-1].content == only({"pin": pins})
+    assert rec.set_placement("cart", only(PIN)) == []
+    assert rec.undo_placement("cart") == expected
+    many = rec.set_placement("cart", only({"pin": {f"new-{number}": number + 1 for number in range(7)}}))
+    assert [note.split("be: ")[1] for note in many] == [
+        ", ".join(f"'new-{number}' (unknown)" for number in range(5)) + " and 2 more"
+    ]
+
+
+def test_a_pin_of_an_id_that_is_no_number_is_unknown(tmp_path: Path) -> None:
+    save_parts(tmp_path / "bundle", **(bundle_parts(text=False) | memory_parts()))
+    rec = Recommender.load(tmp_path / "bundle")
+    known = next(iter(rec.ids))
+    pins = {"sku": 1, str(known): 2, "9" * 30: 3}
+    (note,) = rec.set_placement("cart", only({"pin": pins}))
+    assert [name in note for name in ("'sku' (unknown)", str(known), "'999")] == [True, False, True]
+    assert rec.why([known], [known], 3, placement="cart").items[0].position == 2
 
 
 def test_the_commands_say_them(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,8 +207,9 @@ def test_history_and_undo(rec: Recommender) -> None:
         ({"sets": [{"rules": {}, "from": "soon"}]}, "set 'set-1': from 'soon' is not a time"),
         ({"sets": [{"rules": {}, "from": 1764150000}]}, "set 'set-1': from 1764150000 is in seconds"),
         ({"sets": [{"rules": {}, "from": 5, "until": 5}]}, "`until` is not after `from`"),
-        ({"sets": [{"rules": {}, "share": 0}]}, "`share` is above 0 and at most 1, not 0"),
-        ({"sets": [{"rules": {}, "share": 0.6}] * 2}, "two sets have one name|sum to 1.2; at most 1"),
+        ({"sets": [{"rules": {}, "share": 0}]}, "above 0 and at most 1, not 0; write 0.5 for half of"),
+        ({"sets": [{"rules": {}, "share": 1.5}]}, "`share` must be a number above 0 and at most 1, not 1.5"),
+        ({"sets": [{"rules": {}, "share": 0.6}] * 2}, "two sets have one name|sum to 1.2, the most is 1; lower some"),
         (only({"pin": {"sku-1": float("nan")}}), "placement 'cart': not JSON"),
         ({"sets": [{"rules": {"filter": f"brand == '{i}{'x' * 3500}'"}} for i in range(5)]}, "the most is 16384"),
     ],
@@ -247,6 +276,9 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     said("cart", "--set", str(tmp_path / "cart.json"))
     said("cart", "--set", '{"sets": []}')
     assert said().splitlines()[0].startswith("cart 2  20")
+    assert main(["placements", str(folder), "home", "--state", str(tmp_path / "state"), "--set", WRONG_PIN]) == 0
+    assert "note: placement 'home', set 'set-1': pinned, but" in capsys.readouterr().err
+    said("home", "--remove")
     lines = said("cart", "--undo", "1").splitlines()
     assert [line.split(" UTC  ")[1] for line in lines] == [one := "sale until 2027-01-01", "no rules", one]
     shown = json.loads(said("cart", "--json"))
@@ -259,6 +291,39 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     ):
         assert main(["placements", str(folder), *words]) == 2
         assert error in capsys.readouterr().err
+
+
+def test_calls_on_the_command_line_take_a_placement(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    rec = Recommender.load(folder, state=state)
+    sets = [{"name": "half", "rules": PIN, "share": 0.5}, {"name": "rest", "rules": {"pin": {"sku-7": 1}}}]
+    rec.set_placement("cart", {"sets": sets})
+    kept, shares = ["--state", str(state), "-k", "5"], {"half": "", "rest": ""}
+    for number in range(20):
+        shares[rec.catalog.placements.placed("cart", None, f"s{number}").name] = f"s{number}"
+    for name, session in shares.items():
+        asked = ["--placement", "cart", "--session-id", session, *kept, "--json"]
+        answer = rec.recommend(SESSION, 5, placement="cart", session_id=session)
+        assert main(["recommend", str(folder), *SESSION, *asked]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["items"] == answer.items
+        assert f"note: placement 'cart' has the rule set '{name}' for this call" in said.err
+        assert main(["why", str(folder), "--session", *SESSION, *asked]) == 0
+        assert [line["item"] for line in json.loads(capsys.readouterr().out)] == answer.items
+        moves = ["why", str(folder), "--session", *SESSION, *asked, "--other-bundle", str(folder)]
+        assert main(moves) == 0
+        assert json.loads(capsys.readouterr().out)["after"]["items"] == answer.items
+    for words, note in (
+        (["--placement", "cart"], "there is no placement 'cart' here, so it gets no rules; there are: none"),
+        (["--placement", "car", *kept], "there is no placement 'car' here, so it gets no rules; there are: cart"),
+    ):
+        assert main(["recommend", str(folder), *SESSION, *words]) == 0
+        assert note in capsys.readouterr().err
+    asked = ["--placement", "cart", "--learn", str(tmp_path), "--other-bundle", str(folder)]
+    assert main(["why", str(folder), *asked]) == 2
+    assert "leave one of the two out" in capsys.readouterr().err
 
 
 def test_rules_on_the_command_line(rec: Recommender, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

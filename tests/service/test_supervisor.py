@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mtaw_fast.errors import MtawError
 from mtaw_fast.service import supervisor
 from mtaw_fast.service.observability.counters import HEARTBEAT
 from mtaw_fast.service.observability.metrics import Metrics
@@ -127,6 +129,19 @@ def test_a_replacement_without_a_process_is_tried_again(
     assert over._workers[0].failures == 2
     failed = [record for record in caplog.records if record.message == "worker_failed"]
     assert [record.fields["reason"] for record in failed] == ["Resource temporarily unavailable"] * 2  # type: ignore[attr-defined]
+
+
+def test_an_error_that_ends_the_command_is_not_logged_too(
+    supervised: Supervised, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = Pipe()
+    supervised.start(failures=0, up=False).messages = ours
+    for announced in (False, True):
+        supervised.supervisor._announced = announced
+        theirs.send(("failed", "no bundle"))
+        with nullcontext() if announced else pytest.raises(MtawError, match=r"^no bundle$"):
+            supervised.supervisor._read_messages()
+        assert sum(record.message == "worker_failed" for record in caplog.records) == announced
 
 
 @pytest.mark.parametrize(("up", "beats", "kills"), [(True, 1, 0), (True, 29, 0), (True, 31, 1), (False, 200, 0)])

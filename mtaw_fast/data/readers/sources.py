@@ -22,7 +22,7 @@ from mtaw_fast.data.readers.json_lines import (
     unreadable_line,
 )
 from mtaw_fast.data.readers.options import ClickOptions
-from mtaw_fast.errors import DataError, EmptyLogError, UsageError, require
+from mtaw_fast.errors import DataError, EmptyLogError, UsageError, nearest, require
 from mtaw_fast.errors.install import install_packages
 
 Kind = Literal["csv", "parquet", "json", "frame"]
@@ -35,6 +35,7 @@ _ENDINGS: dict[Kind, tuple[str, ...]] = {
 }
 STORES = ("s3://", "gs://", "az://")
 _SCHEMES = (*STORES, "s3a://", "gcs://", "azure://", "abfs://", "abfss://", "http://", "https://")
+_LISTED = 20  # columns that a message names
 _RETRIES = 2  # of a request to an object store; with polars' default, a wrong address takes 10 s
 
 
@@ -150,6 +151,13 @@ def _no_pattern(path: Path) -> str:
     return glob.escape(str(path))
 
 
+def _no_column(part: Part, name: str, names: Sequence[str], remedy: str) -> DataError:
+    """Return the error for a column that is missing."""
+    listing = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    hint = nearest(name, map(str, names)) or f"; {remedy}"
+    return DataError(f"{part} has no column {name!r}; it has {listing}{hint}")
+
+
 def scan_readable(part: Part, options: ClickOptions) -> tuple[Any, int]:
     """Return the lazy frame of a part as it is stored, and the number of JSON lines that are left out.
 
@@ -185,10 +193,7 @@ def open_part(part: Part, options: ClickOptions) -> tuple[Any, Any, int]:
         if name not in schema:
             if any("\0" in column for column in schema):
                 raise DataError(f"{part} is UTF-16 text; write it as UTF-8, as with iconv -f UTF-16 -t UTF-8")
-            names = ", ".join(map(repr, list(schema)[:20])) + (", ..." if len(schema) > 20 else "")
-            raise DataError(
-                f"{part} has no column {name!r}; it has {names}; name the right column or the right separator"
-            )
+            raise _no_column(part, name, list(schema), "name the right column or the right separator")
         if f"{name}_duplicated_0" in schema:
             raise DataError(f"{part} has two columns {name!r}; rename one of them")
     for name in (options.owner, options.item):
@@ -296,8 +301,7 @@ def _in_memory(frame: Any, columns: Sequence[str]) -> Part:
         present = list(frame.column_names if library == "pyarrow" else frame.columns)
         for name in needed:
             if name not in present:
-                names = ", ".join(map(repr, present[:20])) + (", ..." if len(present) > 20 else "")
-                raise DataError(f"{part} has no column {name!r}; it has {names}; name the right column")
+                raise _no_column(part, name, present, "name the right column")
             if present.count(name) > 1:
                 raise DataError(f"{part} has two columns {name!r}; rename one of them")
         try:

@@ -13,7 +13,7 @@ from mtaw_fast.data.readers import times
 from mtaw_fast.data.readers.bad_rows import bad_item, bad_time, refuse_empty, two_units
 from mtaw_fast.data.readers.options import ClickOptions
 from mtaw_fast.data.readers.sources import Part, is_empty, is_plain_int, one_line_errors, open_part
-from mtaw_fast.errors import DataError, EmptyLogError, require
+from mtaw_fast.errors import DataError, EmptyLogError, nearest, require
 
 # run(function, calls) returns the results of `function(*call)`, in order, and raises the error of the first that fails.
 TaskRunner = Callable[[Callable[..., Any], Iterable[Sequence[Any]]], list[Any]]
@@ -73,10 +73,11 @@ def check_log(
     if rows == 0:
         raise EmptyLogError(f"{files[0]} has no click, only a header; a log needs at least one click")
     if options.types and len(absent) == len(options.types):
-        raise DataError(
-            f"{files[0]}: column {options.type!r} is never {' or '.join(map(repr, absent))}; name some of its values "
-            f"with --types: {', '.join(map(repr, sorted(kinds)[:20]))}{', ..' if len(kinds) > 20 else ''}"
-        )
+        never = f"{files[0]}: column {options.type!r} is never {' or '.join(map(repr, absent))}"
+        if not kinds:
+            raise DataError(f"{never}, it is empty; name the column of the types with --type, or leave --types out")
+        listing = f"{', '.join(map(repr, sorted(kinds)[:20]))}{', ..' if len(kinds) > 20 else ''}"
+        raise DataError(f"{never}; name some of its values with --types: {listing}{nearest(absent[0], kinds)}")
     used = times.family({form.removeprefix("time "): n for form, n in totals.items() if form.startswith("time ")})
     if times.NO_ZONE & set(used):
         _LOG.warning(

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtaw_fast.data.filters import Filter
+from mtaw_fast.errors import shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.options import Options, conditions_of
 from mtaw_fast.ranking.why import rule_stages
 from mtaw_fast.ranking.why.explanation import Gate, quoted
+from mtaw_fast.rules import RuleSet
+
+_SHOWN = 5  # pinned items that a note names
 
 
 class Asked(NamedTuple):
@@ -28,15 +32,9 @@ def exclusion_of(
     catalog: Catalog, item: Any, internal_id: int, clicks: np.ndarray, options: Options, asked: Asked
 ) -> Gate | None:
     """Return the first condition that keeps an item out; None if none does. internal_id: -1 for an unknown item."""
-    if internal_id < 0:
-        return Gate("unknown", f"the catalog does not know {item!r}")
-    table = catalog.items
-    if catalog.removed[internal_id]:
-        return Gate("removed", "it was removed from the catalog")
-    if catalog.unavailable[internal_id]:
-        if table is not None and internal_id in catalog.ids.lookup(list(table.hidden)).tolist():
-            return Gate("hidden", "it is hidden")
-        return Gate("not available", f"it is not available by the column {_availability(table)!r}")
+    withheld = withheld_by_catalog(catalog, item, internal_id)
+    if withheld is not None:
+        return withheld
     if internal_id in catalog.ids.known(list(asked.exclude)):
         return Gate("excluded", "the call excludes it (exclude)")
     if asked.allow is not None and internal_id not in catalog.ids.known(list(asked.allow)):
@@ -55,6 +53,32 @@ def exclusion_of(
                 text = f"it does not meet the rule {quoted(clause)}{_has(catalog, clause, internal_id)}"
                 return Gate("rule filter", text, rule=clause)
     return None
+
+
+def withheld_by_catalog(catalog: Catalog, item: Any, internal_id: int) -> Gate | None:
+    """Return why the catalog recommends an item to nobody; None if it does. internal_id: -1 for an unknown item."""
+    if internal_id < 0:
+        return Gate("unknown", f"the catalog does not know {item!r}")
+    table = catalog.items
+    if catalog.removed[internal_id]:
+        return Gate("removed", "it was removed from the catalog")
+    if catalog.unavailable[internal_id]:
+        if table is not None and internal_id in catalog.ids.lookup(list(table.hidden)).tolist():
+            return Gate("hidden", "it is hidden")
+        return Gate("not available", f"it is not available by the column {_availability(table)!r}")
+    return None
+
+
+def pin_notes(catalog: Catalog, rules: RuleSet) -> list[str]:
+    """Return a line that names the pinned items that the catalog recommends to nobody; none if there are none."""
+    reasons = []
+    for text in rules.source.get("pin", {}):
+        gate = withheld_by_catalog(catalog, text, rule_stages.pinned_item(catalog, text))
+        if gate is not None:
+            reasons.append(f"{shown(text, 60)} ({gate.kind})")
+    more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
+    named = ", ".join(reasons[:_SHOWN]) + more
+    return [f"{rules.where or 'rules'}: pinned, but shown only once they can be: {named}"] if reasons else []
 
 
 def _availability(table: ItemTable | None) -> str:

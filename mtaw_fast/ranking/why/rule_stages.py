@@ -60,11 +60,20 @@ def boosts_of(catalog: Catalog, rules: RuleSet | None, clicks: np.ndarray, item:
 def pin_of(catalog: Catalog, rules: RuleSet | None, item: int) -> int | None:
     """Return the position that rules pin an item to, from 1."""
     pins = {} if rules is None else rules.source.get("pin", {})
-    kind = catalog.ids.kind
     for text, position in sorted(pins.items(), key=lambda pin: pin[1]):
-        if int(catalog.ids.lookup([int(text) if kind == "int" else text])[0]) == item:
+        if pinned_item(catalog, text) == item:
             return int(position)
     return None
+
+
+def pinned_item(catalog: Catalog, text: str) -> int:
+    """Return the internal id of an item as a pin names it: ids that are numbers as text too; -1 if it is unknown."""
+    if catalog.ids.kind == "str":
+        return int(catalog.ids.lookup([text])[0])
+    try:
+        return int(catalog.ids.lookup([int(text)])[0])
+    except (ValueError, OverflowError):
+        return -1
 
 
 def limit_that_holds(

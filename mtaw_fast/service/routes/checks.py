@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from mtaw_fast.data.click_types import checked_types
 from mtaw_fast.data.item_ids import refuse_other_type
+from mtaw_fast.data.moments import moment_of
 from mtaw_fast.errors import UsageError, shown
 from mtaw_fast.items import ItemTable
 from mtaw_fast.ranking.options import options_of
@@ -26,7 +27,7 @@ _SCANNED, _CLICKS, _RESULTS, _PAIRS, _IDS, _RULES = 20_000, 50, 200, 180, 1000, 
 _SLOW_RANKING = 10_000.0  # microseconds; rules that take longer are no longer applied on the event loop
 _SLOW: WeakSet[RuleSet] = WeakSet()
 _FLAGS_AND_LISTS = "exclude", "exclude_seen", "repeats", "reasons", "fields"  # empty or false by default
-_MAY_BE_NONE = "allow", "at", "context"
+_MAY_BE_NONE = "allow", "context"
 
 
 def check_k(k: int, limits: Limits) -> None:
@@ -90,11 +91,14 @@ def ranking_keywords(
     for name in _MAY_BE_NONE:
         if (value := getattr(request, name)) is not None:
             keywords[name] = value
+    at = request.at
+    if at is not None:
+        at = keywords["at"] = at if isinstance(at, int) else moment_of("at", at)
     if request.fields:
         check_fields(request.fields, snapshot, scope, settings)
     placed = None
     if request.placement is not None:
-        placed = snapshot.recommender.catalog.placements.placed(request.placement, request.at, session)
+        placed = snapshot.recommender.catalog.placements.placed(request.placement, at, session)
     rules = request_rules(request.rules, placed, snapshot, scope, settings)
     if rules is not None:
         keywords["rules"] = rules

@@ -83,6 +83,7 @@ class RulesRequest(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_on
 
 
 PlacementName = Annotated[str, Meta(pattern=f"^{NAME}$", examples=["cart"])]
+_LONGEST_TIME = 64  # characters
 _Moment = Annotated[str | WholeNumber | None, Meta(description="ISO-8601 or Unix milliseconds; null: no bound.")]
 
 
@@ -120,8 +121,11 @@ class RankingOptions(Struct, forbid_unknown_fields=True, kw_only=True):
     repeats: Annotated[bool, Meta(description="Report which results are in the session.")] = False
     reasons: Annotated[bool, Meta(description="Report why each result was chosen.")] = False
     at: Annotated[
-        int | None,
-        Meta(description="Time to rank for in Unix milliseconds, if the bundle uses times; null: now."),
+        int | Annotated[str, Meta(max_length=_LONGEST_TIME)] | None,
+        Meta(
+            description="Time to rank for, if the bundle uses times: ISO-8601 or Unix milliseconds; null: now.",
+            examples=["2026-12-01T18:00"],
+        ),
     ] = None
     context: Context | None = None
     fields: Annotated[

@@ -6,7 +6,6 @@ Axes: N items, d, U neighboring pairs of clicks, S samples of a step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from mtaw_fast.training.threads import current_threads
 
 # Trainings with fewer logits an epoch, and fewer passes over a sample in each phase, take seconds.
 TIMED_FROM, TIMED_PASSES = 10**8, 50_000
+_ROUGH_START, _ROUGH_ENCODER, _ROUGH_RANKER = 3.0, 25e-6, 160e-6  # seconds, and of a pass, on one core of 2026
 _PROCESS = 350 << 20  # the interpreter with torch
 _SPECTRAL_PAIR, _SPECTRAL_ROWS = 68, 4 * 112  # bytes a pair, both ways; floats an item
 _FULL_COPIES, _SAMPLED_COPIES = 6, 3  # of the item embedding: weights, two moments; gradient and the loss's own
@@ -74,9 +74,14 @@ def plan_training(
         chosen_softmax, config, logits_an_epoch=logits, device=device.type, budget_minutes=budget_minutes,
         full_bytes=full_bytes, free_bytes=free_bytes,
     )  # fmt: skip
-    if logits < TIMED_FROM and work.passes(phases) < TIMED_PASSES:
+    passes = {name: work.passes(name) for name in phases}
+    if logits < TIMED_FROM and max(passes.values()) < TIMED_PASSES:
         softmax, why = choose(full_seconds=None)
-        return Plan(softmax, why, tuple(work.phase(name, softmax, None, None) for name in phases))
+        rough = _ROUGH_START + sum(
+            count * (_ROUGH_RANKER if name.startswith("ranker") else _ROUGH_ENCODER) for name, count in passes.items()
+        )
+        planned = tuple(work.phase(name, softmax, None, None) for name in phases)
+        return Plan(softmax, why, planned, rough_seconds=rough)
     measured: tuple[Softmax, ...] = ("full", "sampled")
     costs = asks_for_costs(config, logits_an_epoch=logits, device=device.type)
     if not costs or (free_bytes is not None and full_bytes > free_bytes):
@@ -132,16 +137,15 @@ class _Work:
             return self._ranker(name, sessions, ranker)
         return self._encoder(name, sessions, softmax, encoder)
 
-    def passes(self, phases: Sequence[str]) -> int:
-        """Return the most passes over a sample that a phase makes."""
-        passes = [0]
-        for name in phases:
-            if name.startswith("ranker"):
-                work = self._ranker_work(self._sessions(name))
-                passes.append(work.epochs * (work.ranked + work.frozen))
-            elif name != "validate":
-                passes.append(self.config.optimizer.epochs * int(self.samples[len(self._sessions(name))]))
-        return max(passes)
+    def passes(self, name: str) -> int:
+        """Return the passes over a sample that a phase makes."""
+        if name == "validate":
+            return 0
+        sessions = self._sessions(name)
+        if name.startswith("ranker"):
+            work = self._ranker_work(sessions)
+            return work.epochs * (work.ranked + work.frozen)
+        return self.config.optimizer.epochs * int(self.samples[len(sessions)])
 
     def _sessions(self, name: str) -> Sessions:
         """Return the sessions of a phase; of the ranker's, also those before its own."""

@@ -49,13 +49,15 @@ class Plan:
     """The plan of a training.
 
     softmax: {'full', 'sampled'}, of the encoder's loss. why: the part of the rule that decided. slowdown: wall-clock
-    time of the first steps divided by their processor time, because of other work.
+    time of the first steps divided by their processor time, because of other work. rough_seconds: of a training too
+    short to be measured, by its size alone.
     """
 
     softmax: Softmax
     why: str
     phases: tuple[PhasePlan, ...]
     slowdown: float = 1.0
+    rough_seconds: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -97,7 +99,8 @@ class Plan:
             lines.append(f"  memory: more than the {_size(free)} that are free now")
         memory = f"memory about {_size(self.peak_bytes)}"
         if self.seconds is None:
-            lines.append(f"  total: seconds, {memory}")
+            rough = "" if self.rough_seconds is None else f"about {minutes(self.rough_seconds)} by its size, "
+            lines.append(f"  total: {rough}{memory}")
             return lines
         processor = self.processor_seconds
         work = "" if processor is None else f"{minutes(processor)} of processor time, "

@@ -143,10 +143,20 @@ def test_what_is_no_text_and_no_number_is_refused(time: Any) -> None:
 def test_old_clicks_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
     day = 86_400_000
-    assert warning_of_age(None) is None
-    assert warning_of_age(1_700_000_000_000 - day) is None
+    assert warning_of_age(None, {}) is None
+    assert warning_of_age(1_700_000_000_000 - day, {}) is None
     assert text_of_age(1_700_000_000_000 - day) == "2023-11-13 22:13 UTC, 24 hours ago"
     assert text_of_age(1_700_000_000_000 - day // 24) == "2023-11-14 21:13 UTC, 1 hour ago"
-    warning = warning_of_age(1_700_000_000_000 - 3 * day)
+    measured = {"served_later": {"at once": 60.0, "a day": 58.5, "a week or more": 51.25}}
+    for days, metrics, cost in (
+        (3, {}, "'mtaw-fast evaluate' says what the age costs"),
+        (3, {"served_later": None}, "'mtaw-fast evaluate' says what the age costs"),
+        (3, measured, "On the validation clicks P@20 is 60.00 at once, and 58.50 served a day later"),
+        (8, measured, "On the validation clicks P@20 is 60.00 at once, and 51.25 served a week or more later"),
+    ):
+        warning = warning_of_age(1_700_000_000_000 - days * day, metrics)
+        assert warning is not None
+        assert warning.endswith(f"rank at a time of the past (at). {cost}")
+    warning = warning_of_age(1_700_000_000_000 - 3 * day, {})
     assert warning is not None
     assert warning.startswith("the learned clicks end 2023-11-11 22:13 UTC, 3 days ago, but for a few: ")

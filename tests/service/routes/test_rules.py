@@ -117,13 +117,24 @@ def test_placements(service: Running, rec: Recommender) -> None:
     )
     for body in ({}, {**content, "undo_to": 1}):
         assert "send either `sets` or `undo_to`" in refused(put(service, "cart", body))
-    assert "at `$.sets[0].share`" in refused(put(service, "cart", {"sets": [{"rules": rules, "share": 2}]}))
+    assert "sets[0].share must be a number, above 0 and at most 1" in refused(
+        put(service, "cart", {"sets": [{"rules": rules, "share": 1.5}]})
+    )
+    pinned = good(put(service, "odd", {"sets": [{"rules": {"pin": {"nobody": 1}}}]}))
+    assert pinned["notes"] == [
+        "placement 'odd', set 'set-1': pinned, but shown only once they can be: 'nobody' (unknown)"
+    ]
+    good(admin(service, "DELETE", "/admin/placements/odd"))
     same(good(at("cart")), plain)
     good(put(service, "cart", content))
     expected = rec.recommend(SESSION, 9, rules=rules)
     everywhere(expected.items)
     same(good(at("cart")), expected)
-    same(good(at("cart", at=1_700_000_000_000)), plain)
+    for moment in (1_700_000_000_000, "1700000000000", "2023-11-14", "2023-11-14T22:13+01:00"):
+        same(good(at("cart", at=moment)), plain)
+    same(good(at("cart", at="2026-06-01")), expected)
+    assert "at 'soon' is not a time; write 2017-10-15" in refused(at("cart", at="soon"))
+    assert "length <= 64" in refused(at("cart", at="2023" * 20))
     same(good(at("cart", rules=RULES)), rec.recommend(SESSION, 9, rules=RULES))
     similar = good(service.ask("GET", "/v1/similar?item=sku-12&k=9&placement=cart"))
     assert similar["items"] == rec.similar_items("sku-12", 9, rules=rules).items
