@@ -90,8 +90,12 @@ def run(arguments: argparse.Namespace) -> None:
             answer["explored"] = ranking.explored.tolist()
         print_json(answer)
         return
-    if ranking.unknown:
-        print(f"not in the catalog: {', '.join(map(str, ranking.unknown))}")
+    table = recommender.items
+    waiting = [item for item in ranking.unknown if table is not None and item in table.waiting.row_of]
+    unknown = [item for item in ranking.unknown if item not in waiting]
+    for what, items in (("waits for a first click", waiting), ("not in the catalog", unknown)):
+        if items:
+            print(f"{what}: {', '.join(map(str, items))}")
     if ranking.unknown_values:
         print(f"not known to the bundle: {', '.join(ranking.unknown_values)}")
     if ranking.fallback:

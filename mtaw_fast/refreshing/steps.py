@@ -29,7 +29,7 @@ from mtaw_fast.refreshing.plan import how_to
 from mtaw_fast.refreshing.service import ServiceCounts, ServiceError, alarm_of, counts_from, counts_of, reload
 from mtaw_fast.refreshing.state import RefreshState
 from mtaw_fast.storage.files import write_json
-from mtaw_fast.workflow import prepare, run_folder_of, train, update
+from mtaw_fast.workflow import change_items, prepare, run_folder_of, train, update
 
 STEPS = (
     "measure", "plan", "prepare", "candidate", "judge", "final", "check", "before", "promote", "reload", "watch",
@@ -126,6 +126,9 @@ class Steps:
         refit: Any = rule.refit or None
         forget = list(forgotten_in(learn)) if learn else []
         updated = update(incumbent, self._log(incumbent), out=self._new, refit=refit, device=rule.device, forget=forget)
+        if self._config.items:
+            options = dict(self._config.items)
+            change_items(updated.bundle, options.pop("source"), **options)
         return {"made": "updated", "clicks": updated.summary.learned_clicks, "new_items": updated.summary.new_items}
 
     def _check(self) -> None:
@@ -279,12 +282,13 @@ class Steps:
         values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         item_options = dict(self._config.items)
         items = item_options.pop("source", None)
+        before = None if self._run["incumbent"] is None else self._incumbent()
         self._state.work.mkdir(exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             prepare(
                 self._state.days_folder, self._state.work / name, name=self._run["day"], overwrite=True, items=items,
-                item_options=item_options, **values,
+                item_options=item_options, before=before, **values,
             )  # fmt: skip
 
     def _log(self, bundle: Bundle) -> Any:

@@ -69,11 +69,12 @@ def with_priors(
 
 
 def with_new_rows(catalog: Catalog) -> Catalog:
-    """Return the next state, with the items whose rows came since the training, if their attributes say something."""
-    table, trained, prior = catalog.items, catalog.model.items, ContentPrior(catalog.model)
-    if table is None or not prior.is_known:
+    """Return the next state, with the items whose rows are new or came since the training, if attributes say enough."""
+    table, trained = catalog.items, catalog.model.items
+    if table is None or catalog.model.content is None:
         return catalog
-    known = frozenset(() if trained is None else trained.waiting.ids)
+    prior = ContentPrior(catalog.model)
+    known = frozenset(() if trained is None else trained.waiting.ids).difference(() if trained is None else trained.new)
     vectors = prior.of_waiting(table, [item for item in table.waiting.ids if item not in known])
     if not vectors:
         return catalog

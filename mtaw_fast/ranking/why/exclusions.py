@@ -28,9 +28,11 @@ def exclusion_of(
     catalog: Catalog, item: Any, internal_id: int, clicks: np.ndarray, options: Options, asked: Asked
 ) -> Gate | None:
     """Return the first condition that keeps an item out; None if none does. internal_id: -1 for an unknown item."""
-    if internal_id < 0:
-        return Gate("unknown", f"the catalog does not know {item!r}")
     table = catalog.items
+    if internal_id < 0:
+        if table is not None and item in table.waiting.row_of:
+            return Gate("waiting", f"{item!r} has a row in the item table, which waits for a first click")
+        return Gate("unknown", f"the catalog does not know {item!r}")
     if catalog.removed[internal_id]:
         return Gate("removed", "it was removed from the catalog")
     if catalog.unavailable[internal_id]:
