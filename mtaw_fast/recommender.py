@@ -30,7 +30,7 @@ from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.cold_start import with_new_rows
+from mtaw_fast.online.state.cold_start import started, with_new_rows
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.encoders import Encoder, EncoderName
@@ -129,8 +129,7 @@ class Recommender:
         """
         if learn is None:
             plain = cls(*load_parts(folder, verify, encoder, index))
-            if plain.bundle.items is not None and plain.bundle.items.new:
-                plain._served.update(with_new_rows)
+            plain._served.update(started)
             if state is not None:
                 served = plain._served
                 plain._changes.keeper = ItemState(

@@ -79,7 +79,7 @@ class ItemsReport:
             notes.append(
                 f"{'no id of these rows is' if not known.any() else 'some ids are not'} in the catalog, such as "
                 f"{', '.join(shown(item, 40) for item in waiting[:_NAMED])}: these rows wait for a first click, with "
-                "--learn, or for add_items. After a training with a table, a row with a category that it knew, a text or "
+                "--learn, or for add_items. After a training with a table, a row with a known category, a text or "
                 "a vector enters at once if it comes to services (--learn, --state), or if it is new to the bundle, by "
                 "its date (--new-since) or as one of at most 1,000. Else check the ids and their type"
             )

@@ -23,7 +23,7 @@ from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile
 from mtaw_fast.online.settings import LearningLimits
-from mtaw_fast.online.state.cold_start import with_new_rows
+from mtaw_fast.online.state.cold_start import started
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
@@ -239,7 +239,7 @@ class _Replay:
     def _frozen(self, samples: np.ndarray) -> np.ndarray:
         catalog = _as_clicked(Catalog.of(self._log.model))
         if self._limits.cold_start:
-            catalog = with_new_rows(catalog)
+            catalog = started(catalog)
         pipeline = Pipeline.of(catalog, self._encoder, self._index)
         known = catalog.ids.lookup(self._log.stream.item_ids).astype(np.int32)
         chunks = [samples[begin : begin + _FROZEN_CHUNK] for begin in range(0, len(samples), _FROZEN_CHUNK)]
