@@ -24,11 +24,14 @@ from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.table_parts import table_parts
-from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.online.replay import ReplaySettings
+from mtaw_fast.online.replay import replay as replay_log
+from mtaw_fast.online.settings import COMPACTED, LearningLimits, LearningSettings
 from mtaw_fast.online.state.content_prior import MAX_LOAD
 from mtaw_fast.online.state.new_items import MAX_SESSIONS, NewItems
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training.content import with_content
+from tests.support.online.logs import log_file
 from tests.support.online.recommenders import (
     MODEL,
     NOON,
@@ -290,10 +293,21 @@ def test_a_compaction_keeps_the_start_of_new_rows(fresh: Model, tmp_path: Path) 
     assert rec.new_items() == before
     assert rec.learner.state.event_processor.content_priors == priors
     rec.close()
+    alone = Recommender.load(tmp_path / "learned" / COMPACTED)  # made-up sessions are not in the tables
+    assert "sku-203" in alone.recommend(session, k=20).items
+    assert [row.item for row in alone.new_items()] == [row.item for row in before]
     again = Recommender.load(folder, learn=learn)
     assert again.new_items() == before
     assert again.recommend(session, k=50).items == rec.recommend(session, k=50).items
     again.close()
+
+
+def test_a_replay_starts_them_too(fresh: Model, tmp_path: Path) -> None:
+    rows = [("a", item, NOON + place) for place, item in enumerate(("sku-3", "sku-23", "sku-203"))]
+    log = log_file(tmp_path / "log.csv", rows, fresh)
+    for cold in (0, 1):
+        result = replay_log(log, ReplaySettings(), LearningLimits(cold_start=cold))
+        assert [result.ranks[name][-1] > 0 for name in ("learning", "frozen")] == [bool(cold)] * 2
 
 
 def test_numbers_alone_start_no_item_and_a_table_that_empties_rows_says_so(tmp_path: Path) -> None:
