@@ -1,6 +1,6 @@
 """New items: what a start from attributes and a share of the lists give them, and what they cost the others.
 
-python -m bench.quality.new_items [--data DIR] [--work DIR] [--seeds N] [--live] [--json FILE]
+python -m bench.quality.new_items [--data DIR] [--work DIR] [--seeds N] [--live] [--out FILE]
 
 Of two logs, a news log (DIR/globo, 2017-10-09 and 10, then three hours) and a shop's (synthetic, its last three days),
 some items are held out whole: their clicks leave the training log, and their rows stay in the item table. A training
@@ -14,6 +14,7 @@ with itself. --live: all learn from these clicks.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bench.harness.machine import machine_class, machine_record
+from bench.harness.records import commit
 from mtaw_fast import Recommender
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.data.synthetic import ClickLaw, make_world
@@ -229,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/new_items"), help="trained bundles (%(default)s)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds from 0 on (%(default)s)")
     parser.add_argument("--live", action="store_true", help="learn from the clicks that are served")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a line a log, as docs/results/new-items.jsonl")
     options = parser.parse_args(argv)
     makers: dict[str, Callable[[int], Log]] = {"shop": lambda seed: shop_log(seed=seed)}
     if options.data is not None:
@@ -242,8 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name}: {result['samples']:,} samples, {result['new']:,} of them on new items; rows: {result['rows']}")
         for way, row in result["ways"].items():
             print(f"  {way:16}", json.dumps(row), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.out is not None:
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        made = {"at": today, "commit": commit(), "machine": machine_class(machine_record()), "seeds": options.seeds}
+        options.out.write_text("".join(json.dumps({**result, "made": made}) + "\n" for result in results))
     return 0
 
 
