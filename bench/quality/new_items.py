@@ -130,7 +130,8 @@ def measure(log: Log, bundle: Path, way: str, live: bool) -> dict[str, Any]:
             given = neighbors_in(log, rec)
             rec.add_items(list(given), neighbors=list(given.values()))
         before: dict[Any, list[Any]] = defaultdict(list)
-        ranks, sessions, is_new, shown = [], [], [], 0
+        ranks: list[int] = []
+        sessions, is_new, shown = [], [], 0
         for session, item, time in log.test.iter_rows():
             clicks = before[session]
             if clicks and item not in clicks:

@@ -209,7 +209,7 @@ def new_items(lines: Sequence[Record]) -> str:
     """Return the lines of `bench.quality.new_items`: what each way gives new targets, and what it costs the others."""
     rows = [
         (
-            line["log"], way, row["new items a list"], _pair(row, "new"), _pair(row, "others"), _pair(row, "all"),
+            line["log"], way, f"{row['new items a list']:.2f}", _pair(row, "new"), _pair(row, "others"), _pair(row, "all"),
             " / ".join(map(_with_bounds, (row["others, P@20 change"], row["others, MRR@20 change"]))),
             "{:,.0f} / {:,.0f}".format(*row["rank near"]) if "rank near" in row else "",
         )
@@ -217,7 +217,7 @@ def new_items(lines: Sequence[Record]) -> str:
         for way, row in line["ways"].items()
     ]  # fmt: skip
     head = (
-        "", "new items", "in a list", "P@20 / MRR@20, new", "others", "all", "others, difference",
+        "", "", "new items in a list", "P@20 / MRR@20, new", "others", "all", "others, difference",
         "rank near: median / 90%",
     )  # fmt: skip
     return markdown(head, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def lookup(ids: Sequence[Any]) -> np.ndarray:
     return np.array([0 if item == "a" else -1 for item in ids], dtype=np.int32)
 
 
-def dated(dates: dict[str, int | None]) -> ItemTable:
+def dated(dates: Mapping[str, int | None]) -> ItemTable:
     return table_of({"id": list(dates), "came": [*dates.values()]}, kinds={"came": "time"}, new_since="came")
 
 
