@@ -209,7 +209,8 @@ def new_items(lines: Sequence[Record]) -> str:
     """Return the lines of `bench.quality.new_items`: what each way gives new targets, and what it costs the others."""
     rows = [
         (
-            line["log"], way, f"{row['new items a list']:.2f}", _pair(row, "new"), _pair(row, "others"), _pair(row, "all"),
+            line["log"], way, f"{row['new items a list']:.2f}",
+            *(_pair(row, name) for name in ("new", "others", "all")),
             " / ".join(map(_with_bounds, (row["others, P@20 change"], row["others, MRR@20 change"]))),
             "{:,.0f} / {:,.0f}".format(*row["rank near"]) if "rank near" in row else "",
         )
