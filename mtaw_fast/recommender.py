@@ -30,7 +30,7 @@ from mtaw_fast.online.item_state import ItemState
 from mtaw_fast.online.learner import OnlineLearner
 from mtaw_fast.online.log import open_log
 from mtaw_fast.online.settings import LearningSettings
-from mtaw_fast.online.state.cold_start import with_new_rows
+from mtaw_fast.online.state.cold_start import started, with_new_rows
 from mtaw_fast.ranking.answer import Recommendations, timed
 from mtaw_fast.ranking.catalog import Catalog, CatalogIds
 from mtaw_fast.ranking.encoders import Encoder, EncoderName
@@ -92,6 +92,7 @@ class Recommender:
         self._changes = CatalogChanges(self._served)
         self._folder = bundle.folder.absolute()  # absolute: the process may change its working folder
         self._learns_by: LearningSettings | None = None
+        self._loaded = self.catalog  # what a copy begins with
 
     @classmethod
     def load(
@@ -128,6 +129,7 @@ class Recommender:
         """
         if learn is None:
             plain = cls(*load_parts(folder, verify, encoder, index))
+            plain._served.update(started)
             if state is not None:
                 served = plain._served
                 plain._changes.keeper = ItemState(
@@ -135,6 +137,7 @@ class Recommender:
                     served.bundle.items,
                     lambda live: served.update(lambda catalog: with_new_rows(catalog.with_table(live))),
                 )
+            plain._loaded = plain.catalog
             return plain
         if state is not None:
             raise UsageError("state: with learn, the log of learning keeps the item table too; leave state out")
@@ -182,8 +185,9 @@ class Recommender:
             return Recommender.load, (self._folder, *names, settings)
         catalog, keeper = self.catalog, self._changes.keeper
         state = keeper.folder if isinstance(keeper, ItemState) else None  # keeps no added and removed items
-        is_changed = catalog.added or not np.array_equal(catalog.removed, Catalog.of(catalog.model).removed)
-        if is_changed or (state is None and catalog.items is not self.bundle.items):
+        before = self._loaded
+        is_changed = catalog.added != before.added or not np.array_equal(catalog.removed, before.removed)
+        if is_changed or (state is None and catalog.items is not before.items):
             raise UsageError(
                 "a recommender whose items were changed by hand is not pickled, as its folder does not have the "
                 "changes: load the folder there, then make them"
@@ -388,8 +392,8 @@ class Recommender:
     ) -> ItemsReport:
         """Replace the item table, or change some of its values.
 
-        The change takes effect as that of `add_items`; the log or the state keeps it. Rows of ids that the catalog does
-        not know wait until it does.
+        The change takes effect as that of `add_items`; the log or the state keeps it. A row of an id that the catalog
+        does not know starts the item if it says enough, and else waits for the first click (docs/items.md).
 
         Parameters
         ----------

@@ -16,18 +16,22 @@ from mtaw_fast.assessment import evaluate as evaluate
 from mtaw_fast.assessment.inputs import dataset_of, warn
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle import refuse_existing as refuse_existing_bundle
+from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.bundle.format import TRAINED, trained_at
 from mtaw_fast.config import DEFAULT_PRESET, Config, preset
 from mtaw_fast.data.dataset import Dataset
 from mtaw_fast.data.dataset import refuse_existing as refuse_existing_dataset
 from mtaw_fast.data.item_ids import ItemIds
 from mtaw_fast.data.readers import bot_rule, read_stream
+from mtaw_fast.data.sessions import Sessions
 from mtaw_fast.errors import UsageError, nearest, require
 from mtaw_fast.items import ItemsReport, ItemTable
+from mtaw_fast.items.new_rows import with_new
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogFile, UpdateSummary, apply_log, log_limits
 from mtaw_fast.online.compaction.compactor import REPEATS
 from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.storage.tensor_file import write_tensors
 from mtaw_fast.system.cpus import usable_cpus
 
 Folder = str | os.PathLike[str]
@@ -47,6 +51,7 @@ def prepare(
     progress: Progress | None = None,
     items: Any = None,
     item_options: Mapping[str, Any] = MappingProxyType({}),
+    before: Bundle | None = None,
     **options: Any,
 ) -> Dataset:
     """Make a data set folder from a click log.
@@ -69,7 +74,10 @@ def prepare(
     items : path or frame, optional
         The item table: a CSV, Parquet or JSON lines file, or a table in memory.
     item_options : mapping, default {}
-        Its `id`, `kinds`, `public` and `availability`, as in `Recommender.set_items`.
+        Its `id`, `kinds`, `public` and `availability`, as in `Recommender.set_items`, and `new_since`, the column of
+        dates that says which rows are new.
+    before : Bundle, optional
+        Without `new_since`, the rows that this bundle's table did not have are new.
     **options
         For 'clicks' the fields of `data.readers.ClickOptions` (session, item, time, user, gap, dedupe, ..); for
         'pickle' min_prefix.
@@ -97,7 +105,7 @@ def prepare(
     _report_progress(progress, "reading", 0, _STEPS)
     dataset = read()
     if items is not None:
-        dataset = with_items(dataset, items, item_options)
+        dataset = with_items(dataset, items, item_options, before)
     _report_progress(progress, "writing", 1, _STEPS)
     dataset.save(folder, overwrite)
     _report_progress(progress, "written", _STEPS, _STEPS)
@@ -105,21 +113,64 @@ def prepare(
     return Dataset.load(folder)
 
 
-def with_items(dataset: Dataset, source: Any, options: Mapping[str, Any]) -> Dataset:
-    """Return the data set with an item table; source and options as `items` and `item_options` of `prepare`."""
-    table, report = read_items(dataset.ids, source, options)
+def with_items(dataset: Dataset, source: Any, options: Mapping[str, Any], before: Bundle | None = None) -> Dataset:
+    """Return the data set with an item table; source, options and before as in `prepare`."""
+    table, report = read_items(dataset.ids, source, options, [dataset.train], before)
     preparation = {**dataset.preparation, "items": report.as_dict()}
     return dataclasses.replace(dataset, items=table, preparation=preparation)
 
 
-def read_items(ids: ItemIds, source: Any, options: Mapping[str, Any]) -> tuple[ItemTable, ItemsReport]:
-    """Read an item table for the items of a data set, and report on it; the other arguments as in `with_items`."""
+def read_items(
+    ids: ItemIds,
+    source: Any,
+    options: Mapping[str, Any],
+    train: Sequence[Sessions],
+    before: Bundle | None = None,
+) -> tuple[ItemTable, ItemsReport]:
+    """Read an item table for the items and training sessions of a data set; the other arguments as in `with_items`."""
     from mtaw_fast.items.readers import read_change
 
     change = read_change(source, ids.kind, **options)
     empty = ItemTable(len(ids), made=time.time_ns() // 1_000_000)
-    table = change.applied(empty, ids.lookup, len(ids))
+    ends = [int(part.times.max()) for part in train if part.times is not None and len(part.times)]
+    table = with_new(
+        change.applied(empty, ids.lookup, len(ids)), max(ends, default=None),
+        None if before is None else before.items, None if before is None else before.ids.lookup,
+    )  # fmt: skip
     return table, ItemsReport.of(change.frame, ids.lookup(change.frame.ids) >= 0, table)
+
+
+def change_items(
+    bundle: Bundle | Folder, source: Any, *, mode: Literal["replace", "patch"] = "replace", **options: Any
+) -> ItemsReport:
+    """Replace or patch the item table of a bundle in its folder; a service that serves it loads it again.
+
+    Parameters
+    ----------
+    bundle : Bundle or path
+        Whose table to change.
+    source : path or frame
+        As `items` of `prepare`.
+    mode : {'replace', 'patch'}, default 'replace'
+        'patch' changes only the given rows and columns.
+    **options
+        As `item_options` of `prepare`.
+
+    Returns what is missing or odd. Raises DataError on a value, an id or a kind that does not fit, UsageError on a
+    wrong option, BundleError if the bundle was changed meanwhile.
+    """
+    from mtaw_fast.items.readers import read_change
+
+    bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    change = read_change(source, bundle.ids.kind, mode, before=bundle.items, **options)
+    old_table = bundle.items or ItemTable(bundle.n_items)
+    table = change.applied(old_table, bundle.ids.lookup, bundle.n_items)
+    table = dataclasses.replace(table, made=max(time.time_ns() // 1_000_000, old_table.made + 1))
+    table = with_new(table, bundle.model.learned_until, bundle.items)
+
+    addition = Addition("safetensors", lambda path: write_tensors(path, table.arrays()))
+    replace_parts(bundle.folder, bundle.manifest, {"item_table": addition}, {})
+    return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table, bundle.items)
 
 
 def _clicks_reader(source: Any, name: str | None, options: dict[str, Any]) -> Callable[[], Dataset]:

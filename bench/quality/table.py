@@ -205,12 +205,39 @@ def ceiling(lines: Sequence[Record]) -> str:
     return f"{markdown(head, rows)}\n\n{markdown(['P@20', '', *_KINDS], found_rows)}"
 
 
+def new_items(lines: Sequence[Record]) -> str:
+    """Return the lines of `bench.quality.new_items`: what each way gives new targets, and what it costs the others."""
+    rows = [
+        (
+            line["log"], way, f"{row['new items a list']:.2f}",
+            *(_pair(row, name) for name in ("new", "others", "all")),
+            " / ".join(map(_with_bounds, (row["others, P@20 change"], row["others, MRR@20 change"]))),
+            "{:,.0f} / {:,.0f}".format(*row["rank near"]) if "rank near" in row else "",
+        )
+        for line in lines
+        for way, row in line["ways"].items()
+    ]  # fmt: skip
+    head = (
+        "", "", "new items in a list", "P@20 / MRR@20, new", "others", "all", "others, difference",
+        "rank near: median / 90%",
+    )  # fmt: skip
+    return markdown(head, rows)
+
+
+def _pair(row: Record, name: str) -> str:
+    return f"{row[f'{name} P@20']:.2f} / {row[f'{name} MRR@20']:.2f}"
+
+
 def _found(line: Record | None, name: str) -> str:
     if line is None:
         return ""
     if name in line["P@20"]:
         return f"{line['P@20'][name]:.2f}"
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*line[name])
+    return _with_bounds(line[name])
+
+
+def _with_bounds(values: Sequence[float]) -> str:
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*values)
 
 
 def _bound(line: Record | None) -> str:

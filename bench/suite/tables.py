@@ -29,7 +29,7 @@ from bench.harness.report import command, number
 from bench.peers.records import trained
 from bench.peers.table import quality as peers_quality
 from bench.quality.records import HELD_OUT, NOT_REFIT, protocol_of, records_in
-from bench.quality.table import TITLES, ablations, ceiling, markdown, readings
+from bench.quality.table import TITLES, ablations, ceiling, markdown, new_items, readings
 from bench.suite.results import ROOT, Row, Run, read_runs
 from mtaw_fast.errors import DataError, UsageError
 from mtaw_fast.storage.files import write_bytes
@@ -432,6 +432,7 @@ def blocks(root: Path = ROOT) -> Blocks:
         **{f"bench {name}": partial(speed, table, runs) for name, table in SPEED.items()},
         "ablations": lambda: ablations(read_json_lines(results / "ablations.jsonl")),
         "readings": lambda: readings([*preset_lines(results), *read_json_lines(results / "readings.jsonl")]),
+        "new items": lambda: new_items(read_json_lines(results / "new-items.jsonl")),
         "ceiling": lambda: ceiling(read_json_lines(results / "ceiling.jsonl")),
         **{f"by hand: {line['name']}": partial(by_hand, line) for line in read_json_lines(results / BY_HAND)},
         **{name: partial(make, results) for name, make in (

@@ -202,6 +202,7 @@ def table_facts(table: ItemTable | None) -> dict[str, Any] | None:
         "not available": 0 if table.unavailable is None else int(np.count_nonzero(table.unavailable)),
         "hidden by hand": len(table.hidden),
         "waiting": len(table.waiting),
+        "new": len(table.new),
         "bytes": sum(array.nbytes for array in table.arrays().values()),
     }
 

@@ -6,20 +6,17 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mtaw_fast.bundle import Bundle
-from mtaw_fast.bundle.additions import Addition, replace_parts
 from mtaw_fast.cli.common import add_command, kept_folder, names_in, print_json
 from mtaw_fast.cli.learning_options import add_learn_folder, learning_storage
 from mtaw_fast.errors import UsageError
-from mtaw_fast.items import KINDS, ItemsReport, ItemTable
+from mtaw_fast.items import KINDS, ItemsReport
 from mtaw_fast.items.readers import read_change
 from mtaw_fast.online.settings import LearningSettings
 from mtaw_fast.recommender import Recommender
-from mtaw_fast.storage.tensor_file import write_tensors
+from mtaw_fast.workflow import change_items
 
 
 def add_to(commands: Any) -> None:
@@ -46,10 +43,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.new:
         _list_new(arguments)
         return
-    began, mode = time.perf_counter(), "patch" if arguments.patch else "replace"
+    began = time.perf_counter()
+    mode: Literal["replace", "patch"] = "patch" if arguments.patch else "replace"
     options = item_options(arguments)
     if arguments.learn is arguments.learn_folder is arguments.state is None:
-        report = _change_bundle(arguments.bundle, arguments.source, mode, options)
+        report = change_items(arguments.bundle, arguments.source, mode=mode, **options)
         changed = str(arguments.bundle)
     else:
         report = _change_served(arguments, mode, options)
@@ -59,19 +57,6 @@ def run(arguments: argparse.Namespace) -> None:
         return
     print("\n".join(report.lines()))
     print(f"changed the item table in {changed} in {time.perf_counter() - began:.1f} s")
-
-
-def _change_bundle(folder: Path, source: Any, mode: str, options: dict[str, Any]) -> ItemsReport:
-    """Replace or patch the item table of a bundle; a service that serves it loads it again."""
-    bundle = Bundle.load(folder)
-    change = read_change(source, bundle.ids.kind, mode, before=bundle.items, **options)
-    old_table = bundle.items or ItemTable(bundle.n_items)
-    table = change.applied(old_table, bundle.ids.lookup, bundle.n_items)
-    table = replace(table, made=max(time.time_ns() // 1_000_000, old_table.made + 1))
-
-    addition = Addition("safetensors", lambda path: write_tensors(path, table.arrays()))
-    replace_parts(folder, bundle.manifest, {"item_table": addition}, {})
-    return ItemsReport.of(change.frame, bundle.ids.lookup(change.frame.ids) >= 0, table, bundle.items)
 
 
 def _list_new(arguments: argparse.Namespace) -> None:
@@ -91,6 +76,8 @@ def _list_new(arguments: argparse.Namespace) -> None:
 
 def _change_served(arguments: argparse.Namespace, mode: str, options: dict[str, Any]) -> ItemsReport:
     """Change the table in a log or a state folder."""
+    if options.pop("new_since") is not None:
+        raise UsageError("--new-since is for a bundle's table: a row is new to services when it comes; leave it out")
     with kept_by(arguments) as recommender:
         change = read_change(arguments.source, recommender.ids.kind, mode, before=recommender.items, **options)
         return recommender.set_items(change.frame, change.mode, public=change.public, availability=change.availability)
@@ -144,6 +131,11 @@ def add_item_options(parser: Any, prefix: str = "") -> None:
         "--availability", metavar="COLUMN",
         help="boolean column: items for which it is false are not recommended (default: as before, at first none)",
     )  # fmt: skip
+    parser.add_argument(
+        "--new-since", metavar="COLUMN",
+        help="time column: an item without a click is shown if its date is at most 7 days before the last click of the "
+        "training (default: as before, at first the rows that the bundle's table did not have)",
+    )  # fmt: skip
 
 
 def item_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -155,4 +147,7 @@ def item_options(arguments: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"{pair!r} is not a column and its kind; write it as category_id=category")
         kinds[name] = kind
     public = names_in(arguments.public)
-    return {"id": arguments.item_id, "kinds": kinds, "public": public, "availability": arguments.availability}
+    return {
+        "id": arguments.item_id, "kinds": kinds, "public": public, "availability": arguments.availability,
+        "new_since": arguments.new_since,
+    }  # fmt: skip

@@ -173,7 +173,7 @@ def _refuse_without_table(arguments: argparse.Namespace) -> None:
     """Raise UsageError on an option that describes an item table, without --items."""
     given = {
         "--item-id": arguments.item_id != "id", "--item-kind": arguments.item_kinds, "--public": arguments.public,
-        "--availability": arguments.availability,
+        "--availability": arguments.availability, "--new-since": arguments.new_since,
     }  # fmt: skip
     for flag, value in given.items():
         if value and arguments.items is None:
@@ -214,7 +214,7 @@ def _in_parts(arguments: argparse.Namespace, option_values: dict[str, Any]) -> S
             prepare_on_ray(source, arguments.dataset, options, arguments.name, address=arguments.ray, **common)
     dataset = read_stored(arguments.dataset)
     if arguments.items is not None:
-        table, report = read_items(dataset.ids, arguments.items, item_options(arguments))
+        table, report = read_items(dataset.ids, arguments.items, item_options(arguments), dataset.parts)
         write_item_table(arguments.dataset, table, report.as_dict())
         dataset = read_stored(arguments.dataset)
     return dataset

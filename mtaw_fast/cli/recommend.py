@@ -104,8 +104,12 @@ def _recommend(recommender: Recommender, arguments: argparse.Namespace) -> None:
             answer["explored"] = ranking.explored.tolist()
         print_json(answer)
         return
-    if ranking.unknown:
-        print(f"not in the catalog: {', '.join(map(str, ranking.unknown))}")
+    table = recommender.items
+    waiting = [item for item in ranking.unknown if table is not None and item in table.waiting.row_of]
+    unknown = [item for item in ranking.unknown if item not in waiting]
+    for what, items in (("waits for a first click", waiting), ("not in the catalog", unknown)):
+        if items:
+            print(f"{what}: {', '.join(map(str, items))}")
     if ranking.unknown_values:
         types = recommender.click_types
         known = f"; its types are {', '.join(types)}" if types and arguments.types is not None else ""

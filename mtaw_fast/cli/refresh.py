@@ -30,8 +30,9 @@ def add_to(commands: Any) -> None:
         "--dry-run", action="store_true", help="check the log, print the plan with its time and memory, and stop"
     )
     parser.add_argument(
-        "--at", metavar="TIME", help="refresh as at this time, to catch up with an old log: ISO-8601 (UTC if it names no "
-        "offset) or Unix milliseconds (default: now)",
+        "--at", metavar="TIME",
+        help="refresh as at this time, to catch up with an old log: ISO-8601 (UTC if it names no offset) or Unix "
+        "milliseconds (default: now)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -29,13 +29,15 @@ class TableChange:
 
     mode: 'replace': the table becomes this one; 'patch': given values change, everything else stays. frame: the rows.
     public: columns that are public; in a patch, in addition to those that are; None: as they are. availability: the
-    boolean column that says whether an item may be recommended; None: as it is.
+    boolean column that says whether an item may be recommended, new_since: the time column that says since when there
+    is an item; None: as it is.
     """
 
     mode: Mode
     frame: ItemFrame
     public: tuple[str, ...] | None = None
     availability: str | None = None
+    new_since: str | None = None
 
     @classmethod
     def of(
@@ -48,6 +50,7 @@ class TableChange:
         kinds: Mapping[str, str] | None = None,
         public: Sequence[str] | None = None,
         availability: str | None = None,
+        new_since: str | None = None,
         where: str = "items",
     ) -> TableChange:
         """Check a table of any source against the item table so far, and return it as a change.
@@ -65,9 +68,10 @@ class TableChange:
         columns = frame.columns if mode == "replace" else {**kept, **frame.columns}
         declared(list(kinds or {}), frame.columns, "kinds", where)
         names = None if public is None else tuple(sorted(declared(public, columns, "public", where)))
-        if availability is not None:
-            declared([availability], columns, "availability", where)
-        change = cls("patch" if mode == "patch" else "replace", frame, names, availability)
+        for option, name in (("availability", availability), ("new_since", new_since)):
+            if name is not None:
+                declared([name], columns, option, where)
+        change = cls("patch" if mode == "patch" else "replace", frame, names, availability, new_since)
         try:
             change.schema_after(before)
         except DataError as error:
@@ -79,7 +83,7 @@ class TableChange:
         schema = ItemTable(0)
         if before is not None:
             columns = {name: column.resized(0) for name, column in before.columns.items()}
-            schema = ItemTable(0, columns, before.availability)
+            schema = ItemTable(0, columns, before.availability, new_since=before.new_since)
         return self.without_rows().applied(schema, lambda _: _NO_ROWS, 0)
 
     def without_rows(self) -> TableChange:
@@ -88,8 +92,8 @@ class TableChange:
 
     def changes_columns_as(self, other: TableChange) -> bool:
         """Return whether a change does the same to the columns."""
-        return (self.mode, self.public, self.availability, self._kinds) == (
-            other.mode, other.public, other.availability, other._kinds
+        return (self.mode, self.public, self.availability, self.new_since, self._kinds) == (
+            other.mode, other.public, other.availability, other.new_since, other._kinds
         )  # fmt: skip
 
     @property
@@ -100,14 +104,15 @@ class TableChange:
         """Return the table after the change. lookup: looks the catalog's ids up. n_rows: the size of the catalog."""
         rows = lookup(self.frame.ids).astype(np.int64)
         change = table.patched if self.mode == "patch" else table.replaced
-        return change(self.frame, rows, n_rows, self.public, self.availability)
+        return change(self.frame, rows, n_rows, self.public, self.availability, self.new_since)
 
     def then(self, later: TableChange) -> TableChange:
         """Return one patch that does what this patch and then a later one do."""
         public = None
         if self.public is not None or later.public is not None:
             public = tuple(sorted({*(self.public or ()), *(later.public or ())}))
-        return TableChange("patch", self.frame.merged(later.frame), public, later.availability or self.availability)
+        frame, availability = self.frame.merged(later.frame), later.availability or self.availability
+        return TableChange("patch", frame, public, availability, later.new_since or self.new_since)
 
     def packed(self) -> bytes:
         """Return the change as compressed bytes."""
@@ -116,7 +121,7 @@ class TableChange:
         table = ItemTable(0, schema, self.availability if self.availability in schema else None, 0, frame)
         arrays = table.arrays()
         arrays |= {f"{_GIVEN}{list(columns).index(name)}": mask for name, mask in frame.given.items()}
-        arrays[_MODE] = np.array([self.mode, self.availability or ""])
+        arrays[_MODE] = np.array([self.mode, self.availability or "", self.new_since or ""])
         if self.public is not None:
             arrays[_PUBLIC] = np.array(["", *self.public])  # without the first, an empty list would have no type
         stream = io.BytesIO()
@@ -129,7 +134,7 @@ class TableChange:
         try:
             with PARSING, np.load(io.BytesIO(zlib.decompress(data)), allow_pickle=False) as stored:
                 arrays = dict(stored.items())
-            mode, availability = arrays.pop(_MODE).tolist()
+            mode, availability, new_since = [*arrays.pop(_MODE).tolist(), ""][:3]  # earlier ones have no third
             public = arrays.pop(_PUBLIC, None)
         except (zlib.error, zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
             raise DataError(f"a change of the item table is damaged ({shown(error)})") from None
@@ -140,4 +145,5 @@ class TableChange:
             names[int(name.removeprefix(_GIVEN))]: mask for name, mask in arrays.items() if name.startswith(_GIVEN)
         }
         frame = ItemFrame(waiting.ids, waiting.columns, given)
-        return cls(mode, frame, None if public is None else tuple(public.tolist()[1:]), availability or None)
+        names_public = None if public is None else tuple(public.tolist()[1:])
+        return cls(mode, frame, names_public, availability or None, new_since or None)

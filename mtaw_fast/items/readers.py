@@ -36,12 +36,13 @@ def read_change(
     kinds: Mapping[str, str] | None = None,
     public: Sequence[str] | None = None,
     availability: str | None = None,
+    new_since: str | None = None,
 ) -> TableChange:
     """Read a table and return it as a change of the item table.
 
     source: a file ends in .parquet, .jsonl or .tsv; any other is CSV. Text may be compressed (.jsonl.gz, .tsv.gz).
     id_kind: {'int', 'str'}, the type of the catalog's ids; ids of the other type are converted, if that loses nothing.
-    mode, before, id, kinds, public, availability: as in `TableChange.of`.
+    mode, before, id, kinds, public, availability, new_since: as in `TableChange.of`.
 
     Raises DataError if the file cannot be read, or a value, an id or a kind does not fit: one line with column and row;
     UsageError on a wrong option; MissingPackageError if a file needs polars, and it is not installed.
@@ -56,8 +57,9 @@ def read_change(
         given = _given(path, frame.columns)
     frame = ItemFrame(_converted(frame.ids, id_kind, f"{where}: column {id!r}"), frame.columns, given)
     return TableChange.of(
-        frame, mode, before=before, kinds=kinds, public=public, availability=availability, where=where
-    )
+        frame, mode, before=before, kinds=kinds, public=public, availability=availability, new_since=new_since,
+        where=where,
+    )  # fmt: skip
 
 
 def _read_file(path: Path, id: str, kinds: Mapping[str, str]) -> Any:

@@ -32,13 +32,15 @@ class ColumnReport:
 class ItemsReport:
     """What a table says about a catalog.
 
-    rows: rows of the source. known: those whose id the catalog knows; the others wait until it does.
+    rows: rows of the source. known: those whose id the catalog knows. new: others that start their item when the bundle
+    is loaded, if their attributes say enough. The rest wait until the catalog knows them.
     items: items of the catalog. unlisted: those that have no value in any column.
     columns: all columns of the item table. notes: what is odd, one line each.
     """
 
     rows: int
     known: int
+    new: int
     items: int
     unlisted: int
     columns: tuple[ColumnReport, ...]
@@ -71,16 +73,19 @@ class ItemsReport:
         if before is not None:
             lost = int(np.count_nonzero(before.has_values() & ~table.has_values()[: before.n_rows]))
             notes += [f"{lost:,} items of the catalog lost all their values; a patch keeps them"] if lost else []
-        if not known.all():
-            waiting = [frame.ids[row] for row in np.flatnonzero(~known)[:_NAMED].tolist()]
+        unknown = [item for item, knows in zip(frame.ids, known.tolist(), strict=True) if not knows]
+        waiting = [item for item in unknown if item not in table.new]
+        if waiting:
             notes.append(
                 f"{'no id of these rows is' if not known.any() else 'some ids are not'} in the catalog, such as "
-                f"{', '.join(shown(item, 40) for item in waiting)}: these rows wait for a first click, with --learn, "
-                "or for add_items. At once enters a row that comes to services (--learn, --state) after a training "
-                "with a table, with a category that it knew, a text or a vector. Else check the ids and their type"
+                f"{', '.join(shown(item, 40) for item in waiting[:_NAMED])}: these rows wait for a first click, with "
+                "--learn, or for add_items. After a training with a table, a row with a known category, a text or "
+                "a vector enters at once if it comes to services (--learn, --state), or if it is new to the bundle, by "
+                "its date (--new-since) or as one of at most 1,000. Else check the ids and their type"
             )
         n_known, unlisted = int(np.count_nonzero(known)), int(np.count_nonzero(~table.has_values()))
-        return cls(len(frame), n_known, table.n_rows, unlisted, columns, tuple(notes))
+        n_new = len(unknown) - len(waiting)
+        return cls(len(frame), n_known, n_new, table.n_rows, unlisted, columns, tuple(notes))
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -94,9 +99,10 @@ class ItemsReport:
 
 def table_lines(report: Mapping[str, Any]) -> list[str]:
     """Return the lines that describe an `ItemsReport.as_dict()`."""
-    rows, known, columns = report["rows"], report["known"], report["columns"]
+    rows, known, new, columns = report["rows"], report["known"], report["new"], report["columns"]
     lines = [
-        f"{rows:,} rows: {known:,} of items in the catalog, {rows - known:,} of unknown items",
+        f"{rows:,} rows: {known:,} of items in the catalog, {new:,} of new items, "
+        f"{rows - known - new:,} that wait for a first click",
         f"{report['unlisted']:,} of {report['items']:,} items of the catalog have no value in any column",
     ]
     width = max((len(column["name"]) for column in columns), default=0)

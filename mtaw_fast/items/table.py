@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtaw_fast.errors import DataError, UsageError, nearest, shown
-from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, Column, VectorColumn
+from mtaw_fast.items.columns import COLUMN_TYPES, BooleanColumn, Column, TimeColumn, VectorColumn
 from mtaw_fast.items.frame import MAX_COLUMNS, ItemFrame
 from mtaw_fast.items.placements import Placements, Revision
 
@@ -38,6 +38,8 @@ class ItemTable:
     made: Unix milliseconds at which the table was read from its source; later changes do not count.
     changed: Unix milliseconds of the last change of the table while it was served; 0 without one.
     placements: the rule sets of the shop's placements, which are kept with the table.
+    new_since: the time column that says since when there is an item. new: which of the ids that wait are new, and since
+    when, Unix milliseconds (`new_rows`).
     """
 
     n_rows: int
@@ -49,6 +51,8 @@ class ItemTable:
     made: int = 0
     changed: int = 0
     placements: Placements = field(default_factory=dict)
+    new_since: str | None = None
+    new: Mapping[Any, int] = field(default_factory=dict)
 
     def __contains__(self, name: object) -> bool:
         return name in self.columns
@@ -106,15 +110,16 @@ class ItemTable:
         n_rows: int,
         public: Iterable[str] | None = None,
         availability: str | None = None,
+        new_since: str | None = None,
     ) -> ItemTable:
         """Return the table with the content of a frame alone.
 
         frame: of m items; a column that this table has too must have the same kind. rows: int[m], their internal ids;
         -1 for an id that the catalog does not know: its row waits. n_rows: the size of the catalog. public,
-        availability: as the attributes; by default as in this table.
+        availability, new_since: as the attributes; by default as in this table.
 
-        Raises DataError if a column has another kind or length of vectors than here, or the availability is not
-        boolean.
+        Raises DataError if a column has another kind or length of vectors than here, the availability is not boolean,
+        or new_since is no time.
         """
         self._check_kinds(frame)
         empty = ItemTable(
@@ -123,7 +128,9 @@ class ItemTable:
         public_names = set(self.public) & set(frame.columns) if public is None else set(public)
         if availability is None and self.availability in frame.columns:
             availability = self.availability
-        return empty.patched(frame, rows, n_rows, public_names, availability)
+        if new_since is None and self.new_since in frame.columns:
+            new_since = self.new_since
+        return empty.patched(frame, rows, n_rows, public_names, availability, new_since)
 
     def patched(
         self,
@@ -132,6 +139,7 @@ class ItemTable:
         n_rows: int | None = None,
         public: Iterable[str] | None = None,
         availability: str | None = None,
+        new_since: str | None = None,
     ) -> ItemTable:
         """Return the table with the given values of a frame, and everything else as it is; see `replaced`.
 
@@ -157,9 +165,10 @@ class ItemTable:
             if not columns[name].public:
                 columns[name] = replace(columns[name], public=True)
         table = replace(
-            self, n_rows=count, columns=columns, availability=availability or self.availability, version=version
-        )
-        table._check_availability()
+            self, n_rows=count, columns=columns, availability=availability or self.availability, version=version,
+            new_since=new_since or self.new_since,
+        )  # fmt: skip
+        table._check_named_columns()
         return table._with_waiting(frame.taken(np.flatnonzero(~known))) if not known.all() else table
 
     def withheld(self, ids: Ids, size: int) -> np.ndarray | None:
@@ -189,7 +198,9 @@ class ItemTable:
         known = rows >= 0
         if not known.any():
             return self
-        table = replace(self, waiting=self.waiting.taken(np.flatnonzero(~known)))
+        waiting = self.waiting.taken(np.flatnonzero(~known))
+        new = {item: time for item, time in self.new.items() if item in waiting.row_of} if self.new else self.new
+        table = replace(self, waiting=waiting, new=new)
         return table.patched(self.waiting.taken(np.flatnonzero(known)), rows[known], n_rows)
 
     def _with_waiting(self, frame: ItemFrame) -> ItemTable:
@@ -208,7 +219,14 @@ class ItemTable:
             if isinstance(stored, VectorColumn) and isinstance(column, VectorColumn):
                 stored.check_length(column)
 
-    def _check_availability(self) -> None:
+    def _check_named_columns(self) -> None:
+        since = self.new_since
+        if since is not None and not isinstance(self.columns.get(since), TimeColumn):
+            kind = self.columns[since].kind if since in self.columns else "none"
+            raise DataError(
+                f"new_since {shown(since, 60)} must be a column of time, not {kind}; name another column, or declare "
+                f"its kind, as with --kind {shown(since, 60)}=time"
+            )
         name = self.availability
         if name is None:
             return
@@ -239,6 +257,8 @@ class ItemTable:
             "made": self.made,
             "changed": self.changed,
             "placements": dict(self.placements),
+            "new_since": self.new_since,
+            "new": [*self.new.items()],
         }
         arrays = {_ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
         names = list(self.columns)
@@ -267,7 +287,8 @@ class ItemTable:
             table = cls(
                 n_rows, columns, about["availability"], int(about["version"]), ItemFrame(waiting, waiting_columns),
                 frozenset(about["hidden"]), int(about["made"]), int(about.get("changed", 0)),
-                _placements(about["placements"]),
+                _placements(about["placements"]), about.get("new_since"),
+                {item: int(time) for item, time in about.get("new", ())},
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error}); write the file again") from None
@@ -275,7 +296,7 @@ class ItemTable:
         wrong += [column.name for column in waiting_columns.values() if column.n_rows != len(waiting)]
         if wrong:
             raise DataError(f"{where} is damaged (rows of {wrong[0]!r}); write the file again")
-        table._check_availability()
+        table._check_named_columns()
         return table
 
 

@@ -23,6 +23,7 @@ from mtaw_fast.evaluation.metrics import KS, gains_of, listed_rank, means_of
 from mtaw_fast.model.model import Model
 from mtaw_fast.online.batch_update import LogEvents, LogFile
 from mtaw_fast.online.settings import LearningLimits
+from mtaw_fast.online.state.cold_start import started
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.ranking.catalog import Catalog
 from mtaw_fast.ranking.encoders import NativeEncoder
@@ -129,7 +130,7 @@ def replay(
 
 class _Replay:
     def __init__(self, log: LogFile, settings: ReplaySettings, limits: LearningLimits) -> None:
-        self._log, self._settings = log, settings
+        self._log, self._settings, self._limits = log, settings, limits
         model, stream = log.model, log.stream
         order = np.argsort(stream.sessions, kind="stable")
         # The log's item codes and times, session by session: a click is at `_at`, its session starts at `_begins`.
@@ -145,13 +146,14 @@ class _Replay:
         starts = offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids)))
         self._begins = starts[stream.sessions]
         self._known = model.ids.lookup(stream.item_ids).astype(np.int32)  # internal ids in the model
-        self._internal = self._known.copy()  # internal ids in the online state
         # The baselines number the model's items first, then the other items of the log.
         self._numbers = np.where(self._known >= 0, self._known, model.n_items + np.arange(len(self._known)))
         self._conditions = Conditions(exclude_seen=settings.exclude_seen)
         self._encoder = NativeEncoder(model.config, model.weights)
         self._index = NativeIndex(model.item_vectors, model.scan)
         self._state = OnlineState(model, limits)
+        items = self._state.event_processor.items
+        self._internal = items.internal_ids_of(stream.item_ids)  # internal ids in the online state, with new rows
         self._scored = self._chosen()
         self._unknown = self._never_seen()
         self._counts = self._trained_counts()
@@ -239,9 +241,13 @@ class _Replay:
         return _cut(listed_rank(ids, scores, np.where(targets >= 0, targets, -2)))
 
     def _frozen(self, samples: np.ndarray) -> np.ndarray:
-        pipeline = Pipeline.of(_as_clicked(Catalog.of(self._log.model)), self._encoder, self._index)
+        catalog = _as_clicked(Catalog.of(self._log.model))
+        if self._limits.cold_start:
+            catalog = started(catalog)
+        pipeline = Pipeline.of(catalog, self._encoder, self._index)
+        known = catalog.ids.lookup(self._log.stream.item_ids).astype(np.int32)
         chunks = [samples[begin : begin + _FROZEN_CHUNK] for begin in range(0, len(samples), _FROZEN_CHUNK)]
-        return np.concatenate([self._ranked(pipeline, chunk, self._known) for chunk in chunks])
+        return np.concatenate([self._ranked(pipeline, chunk, known) for chunk in chunks])
 
     def _update_ids(self, clicks: np.ndarray) -> None:
         """Store the internal ids of items that entered the catalog with these clicks."""

@@ -59,7 +59,9 @@ class ServedPipeline:
         """Serve the catalog that `change` makes of the current one."""
         with self._updating:
             current = self.pipeline
-            self.pipeline = Pipeline.of(change(current.catalog), self.encoder, self.index, current)
+            catalog = change(current.catalog)
+            if catalog is not current.catalog:
+                self.pipeline = Pipeline.of(catalog, self.encoder, self.index, current)
 
     def take_displays(self) -> tuple[list[int | str], list[int]]:
         """Return the ids of the new items that were shown since the last call, and how often."""

@@ -20,7 +20,7 @@ from mtaw_fast.evaluation.measuring import COLUMNS
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _HOW = ("auto", "train", "update")
 _JUDGED = ("all", "trainings")
-_ITEM_OPTIONS = ("source", "id", "kinds", "public", "availability")
+_ITEM_OPTIONS = ("source", "id", "kinds", "public", "availability", "new_since")
 _SHORTEST = 60.0  # seconds of a period
 _OWN_OPTIONS = ("since", "until", "test_days")  # which a refresh sets
 
@@ -97,7 +97,7 @@ class Watch:
 class RefreshConfig:
     """The settings of `refresh`.
 
-    bundles: folder of the bundles, whose `current` is served. items: the item table of a training as `source`, and the
+    bundles: folder of the bundles, whose `current` is served. items: the item table of each run as `source`, and the
     `item_options` of `prepare`. every: seconds of a period. keep: last promoted bundles that stay. judge: 'all' judges
     each run, 'trainings' only those that train. must_hold: percentage points of a metric that a new bundle may lose
     against the served one. service: address of the service, '' for none. report: folder of reports, '' for none.

@@ -49,7 +49,7 @@ from mtaw_fast.refreshing.state import (
 from mtaw_fast.refreshing.watch import counted, reloaded, watched
 from mtaw_fast.storage.files import write_json
 from mtaw_fast.system.memory_use import peak_memory
-from mtaw_fast.workflow import prepare, run_folder_of, train, update
+from mtaw_fast.workflow import change_items, prepare, run_folder_of, train, update
 
 STEPS = (
     "measure", "plan", "prepare", "candidate", "judge", "final", "check", "before", "promote", "reload", "watch",
@@ -311,7 +311,11 @@ class Steps:
         refit: Any = rule.refit or None
         forget = list(forgotten_in(learn)) if learn else []
         log = as_logged(rows, bundle.dataset["reader"])
-        return update(bundle, log, out=out, refit=refit, device=rule.device, forget=forget)
+        updated = update(bundle, log, out=out, refit=refit, device=rule.device, forget=forget)
+        if self._config.items:
+            options = dict(self._config.items)
+            change_items(updated.bundle, options.pop("source"), **options)
+        return updated
 
     def _all_rows(self) -> Any:
         return rows_of([self._state.file_of(day) for day in self._state.accepted() if day <= self._run["day"]])
@@ -324,10 +328,11 @@ class Steps:
         values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         item_options = dict(self._config.items)
         items = item_options.pop("source", None)
+        before = None if self._run["incumbent"] is None else self._incumbent()
         self._state.work.mkdir(exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             prepare(
                 as_logged(rows, options), self._state.work / name, name=self._run["day"], overwrite=True, items=items,
-                item_options=item_options, **values,
+                item_options=item_options, before=before, **values,
             )  # fmt: skip

@@ -187,11 +187,11 @@ def _check_times(dataset: Dataset) -> None:
 
 
 def _digest(table: ItemTable | None) -> str | None:
-    """Return a hash of the values of an item table, whenever it was read; None without one."""
+    """Return a hash of the values of an item table, whenever it was read and what is new; None without one."""
     if table is None:
         return None
     digest = hashlib.sha256()
-    for name, array in replace(table, made=0).arrays().items():
+    for name, array in replace(table, made=0, new={}).arrays().items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

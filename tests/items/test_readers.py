@@ -156,7 +156,7 @@ def test_prepare_with_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for parts in ([], ["--partitions", "2"]):
         folder = tmp_path / f"set{len(parts)}"
         assert main(["prepare", "clicks", str(tmp_path / "log.parquet"), str(folder), *parts, *arguments]) == 0
-        assert "3 rows: 2 of items in the catalog, 1 of unknown items" in capsys.readouterr().out
+        assert "3 rows: 2 of items in the catalog, 0 of new items, 1 that wait" in capsys.readouterr().out
         dataset = Dataset.load(folder)
         table: Any = dataset.items
         assert (table.kinds, table.public, table.availability) == (KINDS, ("price", "brand"), "on")

@@ -108,7 +108,7 @@ def _logs() -> st.SearchStrategy[Log]:
     )  # fmt: skip
     sizes = st.lists(st.sampled_from((1, 2, 3, 5, 16, 17, 1000)), min_size=1, max_size=4)
     return st.builds(
-        Log, st.integers(0, 3), st.integers(0, len(LIMITS) - 1), st.lists(event, min_size=1, max_size=60),
+        Log, st.integers(0, 4), st.integers(0, len(LIMITS) - 1), st.lists(event, min_size=1, max_size=60),
         st.lists(st.integers(0, 60), max_size=3), st.lists(sizes, min_size=2, max_size=3),
     )  # fmt: skip
 
@@ -162,7 +162,8 @@ def events_of(specs: Sequence[tuple[int, ...]]) -> list[Event]:
 
 @cache
 def _bundle(kind: int) -> Model:
-    """Return a small model: 0 without times, 1 with trends, 2 with context and types too, 3 with an item table."""
+    """Return a small model: 0 without times, 1 with trends, 2 with context and types too, 3 with an item table, 4 with
+    new rows in it, of items that the log names too."""
     rng = np.random.default_rng(kind)
     parts = model_fields(N, D, seed=kind)
     sessions = Sessions.from_lists([rng.integers(0, N, rng.integers(2, 5)) for _ in range(20)])
@@ -187,6 +188,15 @@ def _bundle(kind: int) -> Model:
         features = ContentFeatures(({"name": "size", "kind": "number", "edges": [2.0, 4.0]},))
         weights = rng.normal(0, 1, (features.count + 1, D)).astype(np.float32)
         parts |= {"items": ItemTable(0).replaced(frame, np.arange(N), N)}
+        parts |= {"content": ContentVectors(features, weights, 1.0, {})}
+    if kind == 4:
+        names = NAMES[: N + 3]
+        rows = [{"id": name, "group": f"g{place % 3}"} for place, name in enumerate(names)]
+        frame = ItemFrame.of(rows, kinds={"group": "category"})
+        features = ContentFeatures(({"name": "group", "kind": "category", "labels": ["g0", "g1", "g2"]},))
+        weights = rng.normal(0, 1, (features.count + 1, D)).astype(np.float32)
+        table = ItemTable(0).replaced(frame, np.array([*range(N), -1, -1, -1]), N)
+        parts |= {"items": replace(table, new={"new-0": TRAINED, "new-2": TRAINED})}
         parts |= {"content": ContentVectors(features, weights, 1.0, {})}
     return Model.of(**parts, memory=memory, ranker_net=plain_ranker(timed, timed, others))
 

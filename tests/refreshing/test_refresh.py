@@ -219,14 +219,19 @@ def test_two_at_once_the_second_says_so(shop: Path) -> None:
         refresh(shop / "shop.toml", now=now_after(4))
 
 
-def test_a_training_takes_the_item_table(shop: Path) -> None:
-    (shop / "items.csv").write_text("sku,color\nsku-7,red\n")
-    config = write_config(shop, "1d")
+@pytest.mark.parametrize("every", ["1d", "5d"])
+def test_each_run_takes_the_item_table_and_what_is_new_in_it(shop: Path, every: str) -> None:
+    config = write_config(shop, every)
     config.write_text(config.read_text() + '[items]\nsource = "items.csv"\nid = "sku"\n')
+    (shop / "items.csv").write_text("sku,color\nsku-7,red\nnever,red\n")
     assert refresh(config, now=now_after(4)).outcome == "promoted"
+    write_day(shop, 5)
+    (shop / "items.csv").write_text("sku,color\nsku-7,red\nnever,red\ntoday,red\n")
+    assert refresh(config, now=now_after(5)).outcome == "promoted"
     items = Bundle.load(shop / "shop" / "current").items
     assert items is not None
     assert "color" in items.columns
+    assert [*items.new] == ["today"]
 
 
 @pytest.mark.parametrize("every", ["1d", "5d"], ids=["training", "update"])

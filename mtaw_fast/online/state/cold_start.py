@@ -68,12 +68,29 @@ def with_priors(
     return _with_sessions(catalog, wider, lists, SESSIONS, catalog.model.learned_until)
 
 
+def started(catalog: Catalog) -> Catalog:
+    """Return the catalog with which a bundle is served without learning: with the priors that an update or a compaction
+    kept, and with its new rows."""
+    progress = catalog.model.log_progress
+    if progress is not None and catalog.model.memory is not None:
+        seeds = progress.seed_items.tolist(), progress.seed_neighbors.tolist(), progress.seed_times.tolist()
+        priors = [(item, neighbor, SESSIONS, time or None) for item, neighbor, time in zip(*seeds, strict=True)]
+        priors += [(item, other, CONTENT_SESSIONS, day_before(time)) for item, other, time in progress.content_priors]
+        if priors:
+            catalog, first = _with_delta(catalog, _NEW_ITEMS), 0
+            assert catalog.delta is not None
+            for item, neighbor, count, time in priors:
+                first = add_prior(catalog.delta, catalog.trends, item, neighbor, first, count, time)
+    return with_new_rows(catalog)
+
+
 def with_new_rows(catalog: Catalog) -> Catalog:
-    """Return the next state, with the items whose rows came since the training, if their attributes say something."""
-    table, trained, prior = catalog.items, catalog.model.items, ContentPrior(catalog.model)
-    if table is None or not prior.is_known:
+    """Return the next state, with the items whose rows are new or came since the training, if attributes say enough."""
+    table, trained = catalog.items, catalog.model.items
+    if table is None or catalog.model.content is None:
         return catalog
-    known = frozenset(() if trained is None else trained.waiting.ids)
+    prior = ContentPrior(catalog.model)
+    known = frozenset(() if trained is None else trained.waiting.ids).difference(() if trained is None else trained.new)
     vectors = prior.of_waiting(table, [item for item in table.waiting.ids if item not in known])
     if not vectors:
         return catalog
@@ -97,8 +114,7 @@ def _with_sessions(
 
     catalog: the state before it. No list: nothing is learned of the items.
     """
-    delta, memory, trends = catalog.delta, catalog.memory, catalog.trends
-    count = wider.size - catalog.size
+    delta, count = catalog.delta, wider.size - catalog.size
     if delta is not None and wider.size > delta.n_catalog:
         raise DataError(
             f"{count:,} more items would make {len(wider.added):,} added ones; the session memory has room for "
@@ -107,13 +123,21 @@ def _with_sessions(
     if catalog.model.memory is None or not lists:
         return wider
     # All states share the delta of the first one that needed a delta, so that its priors stay.
-    if delta is None or memory is None:
-        memory, delta = memory_with_delta(catalog.model, max(_NEW_ITEMS, 2 * len(wider.added)))
-        trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
+    if delta is None:
+        wider = _with_delta(wider, max(_NEW_ITEMS, 2 * len(wider.added)))
+        delta = wider.delta
+    assert delta is not None
     for internal_id, neighbors in zip(range(catalog.size, wider.size), lists, strict=True):
         for neighbor in neighbors:
-            add_prior(delta, trends, internal_id, neighbor, delta.n_sessions, sessions, time)
-    return replace(wider, memory=memory, delta=delta, trends=trends)
+            add_prior(delta, wider.trends, internal_id, neighbor, delta.n_sessions, sessions, time)
+    return wider
+
+
+def _with_delta(catalog: Catalog, new_items: int) -> Catalog:
+    """Return the catalog with an empty delta, for `new_items` more items, and trends that made-up sessions enter."""
+    memory, delta = memory_with_delta(catalog.model, new_items)
+    trends = None if catalog.model.trends is None else catalog.model.trends.live(delta.n_catalog, once=True)
+    return replace(catalog, memory=memory, delta=delta, trends=trends)
 
 
 def add_prior(

@@ -89,8 +89,8 @@ class ContentPrior:
         cosines = self._vectors @ vector
         may_start = (cosines >= _MIN_COSINE) & (load < MAX_LOAD)
         scores = np.where(may_start, cosines, 0) * np.log1p(self._recent / self._weight)
-        best = np.argsort(-scores, kind="stable")[:NEIGHBORS]
-        best = best[scores[best] > 0]
+        some = np.flatnonzero(scores > 0)
+        best = some[np.argsort(-scores[some], kind="stable")[:NEIGHBORS]]
         load[best] += 1
         chosen: list[int] = best.tolist()
         return chosen

@@ -126,7 +126,7 @@ class EventProcessor:
         return self.guards.crowd.usual(self.items.internal_ids_of(items).tolist())
 
     def start(self, sink: EventSink) -> None:
-        """Pass on what the model holds outside its tables: priors, and the sessions that were still open."""
+        """Pass on what the model holds outside its tables: priors, the sessions that were still open, and new rows."""
         for item, neighbor, time in self.priors:
             sink.add_prior(item, neighbor, SESSIONS, time or None)
         for item, neighbor, time in self.content_priors:
@@ -139,6 +139,8 @@ class EventProcessor:
                     self._change_items(event, sink)
             batch = self.tracker.resumed(event for event in carried if isinstance(event, Click))
             self._apply_batch(batch, sink, admitted=True)
+        if (table := self.items.table()) is not None and table.new and self._limits.cold_start:
+            self._enter_rows(self.items.content.of_waiting(table, table.new), sink)
         sink.refresh_vectors()
 
     def keep_items(self, other: EventProcessor) -> None:

@@ -57,9 +57,11 @@ def exclusion_of(
 
 def withheld_by_catalog(catalog: Catalog, item: Any, internal_id: int) -> Gate | None:
     """Return why the catalog recommends an item to nobody; None if it does. internal_id: -1 for an unknown item."""
-    if internal_id < 0:
-        return Gate("unknown", f"the catalog does not know {item!r}")
     table = catalog.items
+    if internal_id < 0:
+        if table is not None and item in table.waiting.row_of:
+            return Gate("waiting", f"{item!r} has a row in the item table, which waits for a first click")
+        return Gate("unknown", f"the catalog does not know {item!r}")
     if catalog.removed[internal_id]:
         return Gate("removed", "it was removed from the catalog")
     if catalog.unavailable[internal_id]:

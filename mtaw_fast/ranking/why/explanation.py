@@ -14,8 +14,8 @@ def quoted(text: str) -> str:
 
 
 GateKind: TypeAlias = Literal[
-    "unknown", "removed", "hidden", "not available", "excluded", "not allowed", "filter", "seen", "rule filter",
-    "limit", "no candidate", "not ranked", "ranked", "diversify", "pinned over", "explored over",
+    "unknown", "waiting", "removed", "hidden", "not available", "excluded", "not allowed", "filter", "seen",
+    "rule filter", "limit", "no candidate", "not ranked", "ranked", "diversify", "pinned over", "explored over",
 ]  # fmt: skip
 
 

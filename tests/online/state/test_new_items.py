@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,11 +24,14 @@ from mtaw_fast.online.compaction.compaction import compact_model
 from mtaw_fast.online.log.event_log import LogEntry
 from mtaw_fast.online.log.events import AddItems, Click, Event, Forget
 from mtaw_fast.online.log.table_parts import table_parts
-from mtaw_fast.online.settings import LearningLimits, LearningSettings
+from mtaw_fast.online.replay import ReplaySettings
+from mtaw_fast.online.replay import replay as replay_log
+from mtaw_fast.online.settings import COMPACTED, LearningLimits, LearningSettings
 from mtaw_fast.online.state.content_prior import MAX_LOAD
 from mtaw_fast.online.state.new_items import MAX_SESSIONS, NewItems
 from mtaw_fast.online.state.online_state import OnlineState
 from mtaw_fast.training.content import with_content
+from tests.support.online.logs import log_file
 from tests.support.online.recommenders import (
     MODEL,
     NOON,
@@ -172,6 +176,16 @@ def model() -> Model:
     return make_model(waiting=20)
 
 
+NEW = tuple(f"sku-{place}" for place in range(ITEMS, ITEMS + 5))
+
+
+@pytest.fixture(scope="module")
+def fresh(model: Model) -> Model:
+    """The model, of whose 20 rows that wait five are new."""
+    assert model.items is not None
+    return replace(model, items=replace(model.items, new=dict.fromkeys(NEW, NOON)))
+
+
 def groups_near(model: Model, vector: np.ndarray) -> set[int]:
     return {int(item) % GROUPS for item in np.argsort(-(model.item_vectors @ vector))[:5]}
 
@@ -244,6 +258,58 @@ def test_a_row_enters_once_and_only_if_it_came_after_the_training(model: Model, 
     assert "new-x" in rec.ids
 
 
+@pytest.mark.parametrize("place", ["alone", "state", "learn"])
+def test_rows_that_are_new_at_the_training_start_with_the_bundle(fresh: Model, tmp_path: Path, place: str) -> None:
+    options: dict[str, Any] = {"learn": {"learn": tmp_path / "kept"}, "state": {"state": tmp_path / "kept"}}.get(
+        place, {}
+    )
+    rec = Recommender.load(save(tmp_path / "bundle", fresh), **options)
+    assert rec.new_items() == [(item, 0, 0, True) for item in NEW]  # the other 15 wait
+    session = [f"sku-{3 + GROUPS * number}" for number in range(2)]
+    answer = rec.recommend(session, k=20, explore=0.2)
+    assert sum(row.displays for row in rec.new_items()) == sum(item in NEW for item in answer.items) >= 4
+    assert "sku-203" in rec.recommend(session, k=20).items
+    assert rec.why(session, ["sku-210", "no-row"]).items[0].gate.kind == "waiting"
+    assert rec.why(session, ["sku-210", "no-row"]).items[1].gate.kind == "unknown"
+    assert rec.recommend(["sku-203"]).unknown == []
+    copy = pickle.loads(pickle.dumps(rec))
+    assert copy.recommend(session, k=20).scores.tolist() == rec.recommend(session, k=20).scores.tolist()
+    for one in (rec, copy):
+        one.close()
+
+
+def test_a_compaction_keeps_the_start_of_new_rows(fresh: Model, tmp_path: Path) -> None:
+    folder, learn = save(tmp_path / "bundle", fresh), LearningSettings(tmp_path / "learned", compact=False)
+    rec = Recommender.load(folder, learn=learn)
+    until_learned(rec, rec.observe("a", ["sku-203", "sku-3", "sku-219"]))
+    session, before = ["sku-3", "sku-23"], rec.new_items()
+    assert [row.item for row in before] == [*NEW, "sku-219"]
+    priors = rec.learner.state.event_processor.content_priors
+    other = Recommender.load(folder, learn=learn)  # replays the log
+    answers = [one.recommend(session, k=50) for one in (rec, other)]
+    assert answers[0] == answers[1]
+    other.close()
+    rec.compact()
+    assert rec.new_items() == before
+    assert rec.learner.state.event_processor.content_priors == priors
+    rec.close()
+    alone = Recommender.load(tmp_path / "learned" / COMPACTED)  # made-up sessions are not in the tables
+    assert "sku-203" in alone.recommend(session, k=20).items
+    assert [row.item for row in alone.new_items()] == [row.item for row in before]
+    again = Recommender.load(folder, learn=learn)
+    assert again.new_items() == before
+    assert again.recommend(session, k=50).items == rec.recommend(session, k=50).items
+    again.close()
+
+
+def test_a_replay_starts_them_too(fresh: Model, tmp_path: Path) -> None:
+    rows = [("a", item, NOON + place) for place, item in enumerate(("sku-3", "sku-23", "sku-203"))]
+    log = log_file(tmp_path / "log.csv", rows, fresh)
+    for cold in (0, 1):
+        result = replay_log(log, ReplaySettings(), LearningLimits(cold_start=cold))
+        assert [result.ranks[name][-1] > 0 for name in ("learning", "frozen")] == [bool(cold)] * 2
+
+
 def test_numbers_alone_start_no_item_and_a_table_that_empties_rows_says_so(tmp_path: Path) -> None:
     plain = make_model()
     ids = [f"sku-{place}" for place in range(ITEMS)]
@@ -313,10 +379,11 @@ CHANGES = st.lists(
 
 
 @settings(deadline=None, max_examples=25)
-@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30))
+@given(CHANGES, st.lists(st.integers(0, 40), max_size=3), st.integers(0, 1), st.integers(0, 30), st.booleans())
 def test_readers_and_compactions_agree(
-    model: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int
+    model: Model, fresh: Model, parts: list[list[Event]], cuts: list[int], cold: int, compacted: int, has_new: bool
 ) -> None:
+    model = fresh if has_new else model
     events = [event for part in parts for event in part]
     limits = LearningLimits(cold_start=cold, item_floor=1000, pair_floor=1000)
     whole, parted = (state_of(events, ends, limits, model) for ends in ((), cuts))
