@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.storage.files import folder_lock, read_json, write_bytes, write_json
+from mtaw_fast.storage.files import folder_lock, read_json, remove_temporary, write_bytes, write_json
 
 _STATE, _METRICS, _FORMAT = "state.json", "metrics/refresh.prom", 1
 _KEPT_RUNS = 400
@@ -98,9 +98,17 @@ class RefreshState:
 
 @contextlib.contextmanager
 def only_one(bundles: Path) -> Iterator[None]:
-    """Keep another refresh of a folder of bundles out. Raises UsageError if one is running."""
+    """Keep another refresh of a folder of bundles out, and remove what one that was killed was writing.
+
+    Raises UsageError if one is running.
+    """
     bundles.mkdir(parents=True, exist_ok=True)
     with folder_lock(
         bundles / "refresh", lambda _: UsageError(f"another refresh of {bundles} is running; wait until it has ended")
     ):
+        state = bundles / "refresh"
+        for folder in (state, state / "days", (state / _METRICS).parent):
+            remove_temporary(folder)
+        for draft in (state / "days").glob(".*.draft"):
+            draft.unlink()
         yield

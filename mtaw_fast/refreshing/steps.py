@@ -28,7 +28,7 @@ from mtaw_fast.refreshing.judge import judged, replayed
 from mtaw_fast.refreshing.plan import how_to
 from mtaw_fast.refreshing.service import ServiceCounts, ServiceError, alarm_of, counts_from, counts_of, reload
 from mtaw_fast.refreshing.state import RefreshState
-from mtaw_fast.storage.files import write_json
+from mtaw_fast.storage.files import remove_temporary, write_json
 from mtaw_fast.workflow import prepare, run_folder_of, train, update
 
 STEPS = (
@@ -213,6 +213,7 @@ class Steps:
             return None
         out, dataset = Path(self._config.report), self._state.work / "judge.dataset"
         out.mkdir(parents=True, exist_ok=True)
+        remove_temporary(out, f"{self._run['day']}.*")  # of an attempt that was killed
         record = out / f"{self._run['day']}.json"
         write_json(record, self._run)
         candidate = self._state.work / "candidate.bundle"

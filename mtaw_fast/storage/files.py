@@ -53,6 +53,15 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
         host.unlink(temporary, missing_ok=True)
 
 
+def remove_temporary(folder: Path, name: str = "*") -> None:
+    """Remove what `atomic_path` left in a folder, for paths of a name, where the process was killed.
+
+    Only while no other process writes there. Raises OSError.
+    """
+    for path in folder.glob(f".{name}.*.tmp"):
+        host.unlink(path, missing_ok=True)
+
+
 def _fsync(path: Path) -> None:
     descriptor = host.open_file(path, os.O_RDONLY)
     try:

@@ -2,8 +2,9 @@
 
 Half of the shops get a new day by an update, half by a training that is judged. A third of the moments is spread over
 the whole run, a third over its steps in turn, a third comes right before a file is written, renamed or removed. Every
-fourth shop is killed twice. One process in ten starts from nothing instead of by a fork. After each kill, the served bundle must be whole and answer. The next run must end
-with what a run without a kill leaves: the same files with the same bytes, but for times of the clock.
+fourth shop is killed twice. One process in ten starts from nothing instead of by a fork. After each kill, the served
+bundle must be whole and answer. The next run must end with what a run without a kill leaves: the same files with the
+same bytes, but for times of the clock.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from mtaw_fast.refreshing.steps import STEPS
-from tests.support.refreshes import KINDS, RefreshProcess, begun_shop, check_same, check_served, copied, undraw
+from tests.support.refreshes import KINDS, RefreshProcess, begun_shop, check_same, check_served, copied, warm
 
 _SPAWNED = 10  # one process in so many
 _TWICE = 4
@@ -27,16 +28,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200, help="runs with kills (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=KINDS, action="append", help="what the runs are (default: both in turn)")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
-    undraw()
+    kinds = arguments.kind or list(KINDS)
+    warm()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        shops = {kind: begun_shop(folder / kind, kind) for kind in KINDS}
-        lengths = {(kind, how): _length(shops[kind], folder, kind, how) for kind in KINDS for how in (False, True)}
+        shops = {kind: begun_shop(folder / kind, kind) for kind in kinds}
+        lengths = {(kind, how): _length(shops[kind], folder, kind, how) for kind in kinds for how in (False, True)}
         table = Counter[tuple[str, str, str]]()
         for number in range(arguments.runs):
-            kind, turn = tuple(KINDS)[number % len(KINDS)], number // len(KINDS)
+            kind, turn = kinds[number % len(kinds)], number // len(kinds)
             spawned = number % _SPAWNED == 0
             shop, whole = copied(shops[kind], folder / "killed"), lengths[kind, spawned]
             for _ in range(1 + (turn % _TWICE == 0)):
@@ -47,6 +50,7 @@ def main() -> None:
                     last, (step, seconds) = chance.randint(1, whole.operations), ("never", 0.0)
                 at = RefreshProcess(shop, spawned, last).kill(step, seconds)
                 table[kind, at or "ended before", check_served(shop)] += 1
+                print(f"run {number + 1}: {kind}, killed at {at or 'its end'}", flush=True)
             RefreshProcess(shop, spawned=False).end()
             check_same(folder / f"{kind} {spawned}", shop)
             shutil.rmtree(shop)

@@ -6,6 +6,7 @@ opened in a fork, too.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -20,18 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.backends.backend_agg
-import matplotlib.backends.backend_svg
-import polars
-import torch._dynamo
-
-import mtaw_fast.training.run  # noqa: F401 (what a run needs, for forks)
 from mtaw_fast import Recommender, refresh
 from mtaw_fast.bundle.versions import current_in
 from mtaw_fast.cli import main
+from mtaw_fast.cli.common import wait_passively
 from mtaw_fast.refreshing.state import RefreshState
 from mtaw_fast.refreshing.steps import STEPS
-from mtaw_fast.training import run_state
 from tests.support.shop import now_after, write_config, write_day
 from tests.support.training.curves import undrawn
 
@@ -48,9 +43,13 @@ _WRITES = os.O_WRONLY | os.O_RDWR
 _DATED = {"refresh.prom", ".html"}
 
 
-def undraw() -> None:
-    """Let forks draw no curves, which takes most of the time of a small training. Spawned processes draw them."""
-    run_state.plot_curves = undrawn
+def warm() -> None:
+    """Import what a run needs, and let forks draw nothing, which takes most of the time of a small training."""
+    wait_passively()  # before PyTorch is imported
+    for name in ("matplotlib.pyplot", "polars", "torch._dynamo", "mtaw_fast.training.run", "jinja2"):
+        importlib.import_module(name)
+    importlib.import_module("mtaw_fast.training.run_state").plot_curves = undrawn
+    importlib.import_module("mtaw_fast.bundle_page.page")._curves = lambda _: []
 
 
 def in_fork(function: Callable[[], object]) -> int:
@@ -161,7 +160,7 @@ class RefreshProcess:
     """A running `mtaw-fast refresh`: a fork, or a process of its own with the imports to do.
 
     steps: name of each step that it has come to, and when, in seconds since its start. The first one is `start`.
-    seconds: how long it took. operations: how many files of the shop it opened to write, renamed, or removed, and so on;
+    seconds: how long it took. operations: how many files of the shop it opened to write, renamed, removed and so on;
     counted in a fork that ends. last: kill a fork before this operation.
     """
 
