@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100, help="runs on a full disk (default: 100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=KINDS, action="append", help="what the runs are (default: both in turn)")
+    parser.add_argument("--begun", type=Path, help="a shop with a first bundle, instead of a new one")
     parser.add_argument(_INSIDE, action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not arguments.inside:
@@ -49,7 +50,7 @@ def main() -> int:
     warm()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
-        shops = {kind: begun_shop(folder / kind, kind) for kind in kinds}
+        shops = {kind: begun_shop(folder / kind, kind, arguments.begun) for kind in kinds}
         steps = {kind: _steps(shops[kind], folder / f"{kind} whole") for kind in kinds}
         disk = folder / "disk"
         disk.mkdir()
@@ -66,7 +67,7 @@ def main() -> int:
                 wrong.append(error)
             _mount(disk, None, None)
             RefreshProcess(shop, spawned=False).end()
-            check_same(folder / f"{kind} whole", shop, page=False)
+            check_same(folder / f"{kind} whole", shop, failed=True)
             print(f"{kind}, full at {step}, {pages=}, {files=}: {served}, {error.replace(str(shop), '..')}", flush=True)
             shutil.rmtree(shop)
         subprocess.run(["umount", disk], check=True)

@@ -29,18 +29,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="runs with kills (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=KINDS, action="append", help="what the runs are (default: both in turn)")
+    parser.add_argument("--begun", type=Path, help="a shop with a first bundle, instead of a new one")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     kinds = arguments.kind or list(KINDS)
     warm()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        shops = {kind: begun_shop(folder / kind, kind) for kind in kinds}
-        lengths = {(kind, how): _length(shops[kind], folder, kind, how) for kind in kinds for how in (False, True)}
+        shops = {kind: begun_shop(folder / kind, kind, arguments.begun) for kind in kinds}
+        lengths = dict[tuple[str, bool], RefreshProcess]()
         table = Counter[tuple[str, str, str]]()
         for number in range(arguments.runs):
             kind, turn = kinds[number % len(kinds)], number // len(kinds)
-            spawned = number % _SPAWNED == 0
+            spawned = number % _SPAWNED == _SPAWNED - 1
+            if (kind, spawned) not in lengths:
+                lengths[kind, spawned] = _length(shops[kind], folder, kind, spawned)
             shop, whole = copied(shops[kind], folder / "killed"), lengths[kind, spawned]
             for _ in range(1 + (turn % _TWICE == 0)):
                 last, (step, seconds) = 0, ("start", chance.uniform(0, whole.seconds))

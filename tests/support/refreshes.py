@@ -68,13 +68,19 @@ def in_fork(function: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def begun_shop(folder: Path, kind: str) -> Path:
-    """Make a shop in which days 0 to 3 are in the first bundle, and day 4 is to come, by a run of this kind."""
-    folder.mkdir()
-    for day in range(5):
-        write_day(folder, day)
+def begun_shop(folder: Path, kind: str, begun: Path | None = None) -> Path:
+    """Make a shop in which days 0 to 3 are in the first bundle, and day 4 is to come, by a run of this kind.
+
+    begun: a shop that is so far, to copy.
+    """
+    if begun is None:
+        folder.mkdir()
+        for day in range(5):
+            write_day(folder, day)
+        assert in_fork(lambda: refresh(write_config(folder), now=now_after(3))) == 0
+    else:
+        shutil.copytree(begun, folder, symlinks=True)
     config = write_config(folder, KINDS[kind], "report = 'reports'\n")
-    assert in_fork(lambda: refresh(config, now=now_after(3))) == 0
     delay = time.time() - now_after(4)  # the command takes its time from the clock
     config.write_text(config.read_text().replace("[log]", f"[log]\ndelay = {delay}"))
     return folder
@@ -102,33 +108,48 @@ def check_served(shop: Path) -> str:
     return served
 
 
-def check_same(expected: Path, got: Path, page: bool = True) -> None:
+def check_same(expected: Path, got: Path, failed: bool = False) -> None:
     """Compare every file of two shops that have come to the end, byte by byte but for times of the clock.
 
-    page: whether the report's page must be there; a run goes on without it if it cannot be written.
+    failed: whether writes of the second failed: its record names them, and a page that cannot be written stays away.
     """
-    names, others = _names(expected, page), _names(got, page)
+    names, others = _names(expected, failed), _names(got, failed)
     if names != others:
         raise SystemExit(f"{got}: left behind {sorted(others - names)}, missing {sorted(names - others)}")
     for name in sorted(names):
-        first, second = expected / name, got / name
-        if first.is_file() and not first.is_symlink() and _content(first, page) != _content(second, page):
-            raise SystemExit(f"{second} is not what a run without a break writes, {first}")
+        first, second = _content(expected, name, failed), _content(got, name, failed)
+        if first != second:
+            raise SystemExit(f"{got / name} is not what a run without a break writes: {_differing(first, second)[:9]}")
 
 
-def _names(shop: Path, page: bool) -> set[str]:
-    paths = (path for path in shop.rglob("*") if page or path.suffix != ".html")
+def _names(shop: Path, failed: bool) -> set[str]:
+    paths = (path for path in shop.rglob("*") if not failed or path.suffix != ".html")
     return {f"{path.relative_to(shop)}{f' -> {path.readlink()}' if path.is_symlink() else ''}" for path in paths}
 
 
-def _content(path: Path, page: bool) -> Any:
-    if {path.name, path.suffix} & _DATED:
+def _content(shop: Path, name: str, failed: bool) -> Any:
+    path = shop / name
+    if {path.name, path.suffix} & _DATED or not path.is_file():
         return None
     times = _TIMES.get(path.name, _TIMES.get(path.suffix))
     if times is None:
         return path.read_bytes()
-    texts = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
-    return [_without(json.loads(text), times if page else times | {"report"}) for text in texts]
+    lines = path.read_text().replace(str(shop), "").splitlines()
+    texts = lines if path.suffix == ".jsonl" else ["".join(lines)]
+    return [_without(json.loads(text), times | ({"report", "failures"} if failed else set())) for text in texts]
+
+
+def _differing(first: Any, second: Any, where: str = "") -> list[str]:
+    """Return where two JSON values differ."""
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return [text for name in first for text in _differing(first[name], second[name], f"{where}.{name}")]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        return [
+            text
+            for number, pair in enumerate(zip(first, second, strict=True))
+            for text in _differing(*pair, f"{where}.{number}")
+        ]
+    return [] if first == second else [f"{where}: {str(first)[:60]} and {str(second)[:60]}"]
 
 
 def _without(value: Any, names: set[str]) -> Any:
