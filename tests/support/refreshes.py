@@ -33,11 +33,14 @@ from tests.support.training.curves import undrawn
 KINDS = {"update": "5d", "training": "1d"}  # how old the last training may be
 # What a run notes of the clock, by file: of these keys alone a value may differ.
 _TIMES = {
-    "manifest.json": {"created", "seconds", "processor_seconds", "samples_per_second", "sessions_per_second"},
+    "manifest.json": {
+        "created", "seconds", "processor_seconds", "samples_per_second", "sessions_per_second",
+        "git_commit",  # someone may commit meanwhile
+    },
     "state.json": {"time", "seconds"},
     "promotions.jsonl": {"time", "version"},  # the version is a hash of the manifest
     ".json": {"seconds"},
-}
+}  # fmt: skip
 _OPERATIONS = {"open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"}  # audit events
 _WRITES = os.O_WRONLY | os.O_RDWR
 _DATED = {"refresh.prom", ".html"}
