@@ -51,8 +51,11 @@ def warm() -> None:
     wait_passively()  # before PyTorch is imported
     for name in ("matplotlib.pyplot", "polars", "torch._dynamo", "mtaw_fast.training.run", "jinja2"):
         importlib.import_module(name)
-    importlib.import_module("mtaw_fast.training.run_state").plot_curves = undrawn
-    importlib.import_module("mtaw_fast.bundle_page.page")._curves = lambda _: []
+    for name, drawing, instead in (
+        ("mtaw_fast.training.run_state", "plot_curves", undrawn),
+        ("mtaw_fast.bundle_page.page", "_curves", lambda _: []),
+    ):
+        setattr(importlib.import_module(name), drawing, instead)
 
 
 def in_fork(function: Callable[[], object]) -> int:
