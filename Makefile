@@ -58,6 +58,8 @@ slow: setup  ## the long forms, by hand (docs/hardening.md): sanitizers, fuzzers
 	$(BIN)/python -m mtaw_fast.kernels.compile_check --all
 	$(BIN)/python -m pytest tests/integrations/test_ray_serve.py -m ray -k node_that_dies
 	$(BIN)/python -m tests.training.group.kills --runs 10
+	$(BIN)/python -m tests.refreshing.kills --runs 200
+	$(BIN)/python -m tests.refreshing.full_disk --runs 200
 	$(BIN)/python -m pytest -m long
 	$(BIN)/python .ci/check_wheel.py
 	$(BIN)/python -m tests.gpu_extra

@@ -23,7 +23,7 @@ from typing import Any
 from mtaw_fast.bundle.bundle import Bundle
 from mtaw_fast.bundle.format import MANIFEST
 from mtaw_fast.errors import BundleError, UsageError
-from mtaw_fast.storage.files import folder_lock, read_json, write_bytes
+from mtaw_fast.storage.files import folder_lock, read_json, remove_temporary, write_bytes
 
 CURRENT, HISTORY = "current", "promotions.jsonl"
 _METRICS = ("P@20", "MRR@20")
@@ -151,9 +151,11 @@ def _point_to(folder: Path, name: str, back_from: str | None = None) -> None:
             *_history(folder, current_in(folder)),
             {"time": now, "bundle": name, "version": version, "back": back_from is not None},
         ]
+        remove_temporary(folder, HISTORY)  # and drafts of `current`: of promotions that were killed
+        for left in folder.glob(f".{CURRENT}-*"):
+            left.unlink()
         write_bytes(folder / HISTORY, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
         draft = folder / f".{CURRENT}-{os.getpid()}"
-        draft.unlink(missing_ok=True)
         draft.symlink_to(name)
         draft.replace(folder / CURRENT)
 

@@ -29,6 +29,7 @@ from mtaw_fast.memory.ranges import item_ranges, join_ranges, joined_offsets, wr
 from mtaw_fast.memory.settings import MemorySettings
 from mtaw_fast.memory.tables import MemoryTables
 from mtaw_fast.memory.trends import TrendSettings, TrendTables, build_arrays, write_trends
+from mtaw_fast.storage.files import remedy_of
 from mtaw_fast.storage.tensor_file import map_tensors, write_tensors
 
 MAX_RANGES = 256
@@ -177,7 +178,8 @@ def _scratch(folder: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as name:
             yield Path(name)
     except OSError as error:
-        raise MtawError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from None
+        reason = f"cannot write into {folder}: {error.strerror or error}"
+        raise MtawError(f"{reason}; {remedy_of(error, 'choose another folder')}") from None
 
 
 def remove_left(folder: Path) -> None:

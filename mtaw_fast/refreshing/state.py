@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtaw_fast.errors import MtawError, UsageError
-from mtaw_fast.storage.files import folder_lock, read_json, write_bytes, write_json
+from mtaw_fast.storage.files import folder_lock, read_json, remedy_of, remove_temporary, write_bytes, write_json
 
 _STATE, _METRICS, _FORMAT = "state.json", "metrics/refresh.prom", 2
 _KEPT_RUNS = 400
@@ -108,9 +108,21 @@ class RefreshState:
 
 @contextlib.contextmanager
 def only_one(bundles: Path) -> Iterator[None]:
-    """Keep another refresh of a folder of bundles out. Raises UsageError if one is running."""
+    """Keep another refresh of a folder of bundles out, and remove what one that was killed was writing.
+
+    Raises UsageError if one is running, and an OSError of the block as a one-line MtawError.
+    """
     bundles.mkdir(parents=True, exist_ok=True)
     with folder_lock(
         bundles / "refresh", lambda _: UsageError(f"another refresh of {bundles} is running; wait until it has ended")
     ):
-        yield
+        state = bundles / "refresh"
+        for folder in (state, state / "days", (state / _METRICS).parent):
+            remove_temporary(folder)
+        for draft in (state / "days").glob(".*.draft"):
+            draft.unlink()
+        try:
+            yield
+        except OSError as error:
+            reason = f"{error.filename2 or error.filename or bundles}: {error.strerror or error}"
+            raise MtawError(f"{reason}; {remedy_of(error, 'check the path and its permissions')}") from None

@@ -47,7 +47,7 @@ from mtaw_fast.refreshing.state import (
     RefreshState,
 )
 from mtaw_fast.refreshing.watch import counted, reloaded, watched
-from mtaw_fast.storage.files import write_json
+from mtaw_fast.storage.files import remove_temporary, write_json
 from mtaw_fast.system.memory_use import peak_memory
 from mtaw_fast.workflow import change_items, prepare, run_folder_of, train, update
 
@@ -238,6 +238,7 @@ class Steps:
         if self._config.report:
             out = Path(self._config.report)
             out.mkdir(parents=True, exist_ok=True)
+            remove_temporary(out, f"{self._run['day']}.*")  # of an attempt that was killed
             record = out / f"{self._run['day']}.json"
             write_json(record, {**self._run, "outcome": self._outcome})
             files.append(record)

@@ -19,7 +19,15 @@ from typing import Any
 
 from mtaw_fast.errors import DataError, MtawError, UsageError, require
 from mtaw_fast.scoring.sessions import TYPES, open_sessions
-from mtaw_fast.storage.files import check_writable, folder_lock, read_json, sha256_of, write_bytes, write_json
+from mtaw_fast.storage.files import (
+    check_writable,
+    folder_lock,
+    read_json,
+    remove_temporary,
+    sha256_of,
+    write_bytes,
+    write_json,
+)
 
 FORMAT = "mtaw_fast scores"
 FORMAT_VERSION = 3
@@ -171,21 +179,16 @@ def output_folder(folder: Path, plan: Plan) -> Iterator[list[Block]]:
         kept = kept_plan(folder)
         if kept is not None:
             refuse_other(folder, kept, plan)
-        _sweep(folder)
+        remove_temporary(folder)
         if kept is None:
             write_json(folder / PLAN, plan.as_json())
         yield [block for block in plan.blocks() if not _is_there(folder, block)]
         missing = [block.part for block in plan.blocks() if not (folder / block.part).exists()]
         if missing:
             raise MtawError(f"{folder} still lacks {missing[0]} and {len(missing) - 1} more; run the command again")
-        _sweep(folder)  # files of workers that were killed meanwhile
+        remove_temporary(folder)  # files of workers that were killed meanwhile
         if not (folder / DONE).exists():
             write_bytes(folder / DONE, b"")
-
-
-def _sweep(folder: Path) -> None:
-    for draft in folder.glob(".*.tmp"):
-        draft.unlink(missing_ok=True)
 
 
 def _is_there(folder: Path, block: Block) -> bool:

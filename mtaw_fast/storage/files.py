@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -34,7 +35,8 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
         host.close(handle)
     except OSError as error:
         raise MtawError(
-            f"cannot write {path}: {error.strerror or error}; check that the folder exists and is writable"
+            f"cannot write {path}: {error.strerror or error}; "
+            f"{remedy_of(error, 'check that the folder exists and is writable')}"
         ) from None
     temporary = Path(name)
     try:
@@ -51,6 +53,20 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
         ) from None
     finally:
         host.unlink(temporary, missing_ok=True)
+
+
+def remedy_of(error: OSError, other: str) -> str:
+    """Return what to do about a failed write: `other`, unless the disk is full."""
+    return "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else other
+
+
+def remove_temporary(folder: Path, name: str = "*") -> None:
+    """Remove what `atomic_path` left in a folder, for paths of a name, where the process was killed.
+
+    Only while no other process writes there. Raises OSError.
+    """
+    for path in folder.glob(f".{name}.*.tmp"):
+        host.unlink(path, missing_ok=True)
 
 
 def _fsync(path: Path) -> None:
@@ -84,7 +100,8 @@ def check_writable(folder: Path, make_error: Callable[[str], MtawError]) -> None
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise make_error(f"cannot write into {parent}: {error.strerror or error}; choose another folder") from None
+        reason = f"cannot write into {parent}: {error.strerror or error}"
+        raise make_error(f"{reason}; {remedy_of(error, 'choose another folder')}") from None
 
 
 @contextmanager
@@ -102,7 +119,8 @@ def folder_lock(folder: Path, make_error: Callable[[str], MtawError]) -> Iterato
             created = False
         descriptor = host.open_file(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise make_error(f"cannot make the folder {folder}: {error.strerror}; choose another one") from None
+        reason = f"cannot make the folder {folder}: {error.strerror}"
+        raise make_error(f"{reason}; {remedy_of(error, 'choose another one')}") from None
     try:
         try:
             host.lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

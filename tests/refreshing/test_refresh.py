@@ -186,12 +186,11 @@ def test_a_failing_step_starts_over_at_the_third_time(shop: Path, monkeypatch: p
     assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "promoted"
 
 
-@pytest.mark.parametrize("first", [pytest.param(0, marks=pytest.mark.long(caught="here, at other writes")), 3])
-def test_a_full_disk_at_any_write_leaves_a_bundle_served(
-    first: int, begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_at_a_rename_leaves_a_bundle_served(
+    begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = list[str]()
-    for allowed in range(first, 100, 6 if first else 1):
+    failed = list[str]()  # `full_disk` has other writes, on hosts that let a user mount a disk
+    for allowed in range(3, 100, 6):
         shop, left = Path(shutil.copytree(begun, tmp_path / f"{allowed}", symlinks=True)), [allowed]
 
         def replace(source: Path, target: Path, left: list[int] = left) -> None:
