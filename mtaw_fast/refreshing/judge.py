@@ -78,19 +78,19 @@ def _learning(incumbent: Bundle, candidate: Bundle, rows: Any, begin: int) -> tu
 def _slicings(log: LogFile, model: Model, clicks: np.ndarray) -> list[Slicing]:
     """Return the slices of scored clicks, int64[S] positions in the log, whose sessions begin in it."""
     stream = log.stream
+    internal = model.ids.lookup(stream.item_ids)
+    # The log's own codes vary from run to run, so that ties would fall into other slices.
+    items = np.where(internal >= 0, internal, model.n_items + np.arange(len(internal))).astype(np.int32)
     order = np.argsort(stream.sessions, kind="stable")
     sessions = Sessions(
-        stream.items[order], offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids))),
+        items[stream.items[order]], offsets_of(np.bincount(stream.sessions, minlength=len(stream.session_ids))),
         log.times[order], None if stream.types is None else stream.types[order],
         None if stream.context is None else stream.context[order],
     )  # fmt: skip
     at = np.empty(len(order), dtype=np.int64)
     at[order] = np.arange(len(order))
     samples = Samples.at(sessions, at[clicks])
-    internal = model.ids.lookup(stream.item_ids)
-    codes = np.full(model.n_items, -1, dtype=np.int64)
-    codes[internal[internal >= 0]] = np.flatnonzero(internal >= 0)
-    facts = ItemFacts.of(model.sessions, model.n_items).renumbered(codes, len(stream.item_ids))
+    facts = ItemFacts.of(model.sessions, model.n_items + len(internal))
     return slicings_of(samples, facts, stream.type_names, stream.context_columns)
 
 

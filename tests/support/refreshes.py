@@ -37,9 +37,9 @@ _TIMES = {
         "created", "seconds", "processor_seconds", "samples_per_second", "sessions_per_second",
         "git_commit",  # someone may commit meanwhile
     },
-    "state.json": {"time", "seconds"},
+    "state.json": {"time", "seconds", "started", "memory"},
     "promotions.jsonl": {"time", "version"},  # the version is a hash of the manifest
-    ".json": {"seconds"},
+    ".json": {"seconds", "started", "memory"},
 }  # fmt: skip
 _OPERATIONS = {"open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"}  # audit events
 _WRITES = os.O_WRONLY | os.O_RDWR
