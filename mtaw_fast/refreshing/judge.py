@@ -32,7 +32,7 @@ _Slices = Mapping[str, Mapping[str, SliceDifference]]
 def replayed(bundle: Bundle, rows: Any, begin: int | None, until: int | None = None) -> tuple[ReplayResult, LogFile]:
     """Replay rows of periods' files, and score the clicks from `begin` on and before `until`, Unix milliseconds."""
     limits = log_limits()
-    settings = ReplaySettings(begin=begin, until=until, min_prefix=min_prefix_of(bundle), every=_STEP)
+    settings = ReplaySettings(begin=begin, until=until, min_prefix=min_prefix_of(bundle), every=_STEP, baselines=False)
     log = log_of(bundle, as_logged(rows, bundle.dataset["reader"]), limits)
     return replay(log, settings, limits), log
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from mtaw_fast.errors import UsageError
 from mtaw_fast.refreshing import RefreshConfig
+from mtaw_fast.refreshing.config import DayChecks, LogSource, TrainRule, Watch
 
 MINIMAL = 'bundles = "shop"\n[log]\nsource = "clicks/*.csv"\n'
 
@@ -27,10 +30,20 @@ def test_paths_are_from_the_files_folder_and_times_have_units(tmp_path: Path) ->
     assert config.log.source == "s3://logs/%Y-%m-%d.parquet"
 
 
-def test_the_pages_example_is_a_config(tmp_path: Path) -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "refresh.md"
-    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
-    assert config_of(tmp_path, text).must_hold == {"P@20": 0.5}
+def test_the_pages_example_and_its_defaults_are_configs(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "refresh.md").read_text()
+    example, keys = re.findall(r"```toml\n(.*?)```", page, re.S)
+    assert config_of(tmp_path, example).must_hold == {"P@20": 0.5}
+    assert config_of(tmp_path, keys) == config_of(tmp_path, 'bundles = "shop"\n[log]\nsource = "clicks.csv"')
+    written = tomllib.loads(keys)
+    for kind, table in (
+        (RefreshConfig, written), (LogSource, written["log"]), (TrainRule, written["train"]),
+        (DayChecks, written["checks"]), (Watch, written["watch"]),
+    ):  # fmt: skip
+        assert {item.name for item in dataclasses.fields(kind)} - {"options", "config"} == set(table) - {
+            "preset",
+            "set",
+        }
 
 
 @pytest.mark.parametrize(
@@ -47,7 +60,8 @@ def test_the_pages_example_is_a_config(tmp_path: Path) -> None:
         (f"{MINIMAL}[items]\nsauce = 'a'", "no key items.sauce; did you mean 'source'"),
         (f"{MINIMAL}[items]\nid = 'sku'", "items.source is missing"),
         (f"keep = 1.5\n{MINIMAL}", "keep = 1.5; write a whole number"),
-        (f"{MINIMAL}sessoin = 'a'", "no key log.sessoin"),
+        (f"{MINIMAL}tim = 'a'", "no key log.tim; did you mean 'time'"),
+        (f"judge = 'never'\n{MINIMAL}", "judge = 'never' must be one of all, trainings"),
         (f"{MINIMAL}history = 1", "at least 2 periods"),
         (f"{MINIMAL}test_days = 2", "no key log.test_days"),
         (f"{MINIMAL}min_support = 'x'", "wrong type"),
