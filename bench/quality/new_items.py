@@ -204,14 +204,14 @@ def report(name: str, found_by_seed: Sequence[tuple[dict[str, Any], dict[str, in
     first, rows = measured["wait"], {}
     for way, found in measured.items():
         gains, row = gains_of(found["ranks"]), {"new items a list": round(found["shown"], 2)}
-        for name, chosen in (("new", found["is_new"]), ("others", ~found["is_new"]), ("all", found["is_new"] >= 0)):
+        for part, chosen in (("new", found["is_new"]), ("others", ~found["is_new"]), ("all", found["is_new"] >= 0)):
             means, bounds = (
                 gains[chosen].mean(axis=0),
                 session_bootstrap(gains[chosen], found["sessions"][chosen]),
             )
             row |= {
-                f"{name} P@20": round(means[_HITS], 2), f"{name} MRR@20": round(means[_MRR], 2),
-                f"{name} P@20 interval": [round(bound, 2) for bound in bounds["P@20"]],
+                f"{part} P@20": round(means[_HITS], 2), f"{part} MRR@20": round(means[_MRR], 2),
+                f"{part} P@20 interval": [round(bound, 2) for bound in bounds["P@20"]],
             }  # fmt: skip
         others = ~found["is_new"]
         lost = (gains - gains_of(first["ranks"]))[others]

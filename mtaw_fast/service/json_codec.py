@@ -52,8 +52,9 @@ def _fields_at(body_type: Any, path: str) -> list[str]:
 
 
 def _bounds_at(body_type: Any, path: str) -> str | None:
-    """Return what the number at a path must be, in a sentence; None if its type has no bounds."""
-    for kind in _kinds_at(body_type, path):
+    """Return what the number at a path must be, in a sentence; None if its type has no bounds, or may be a text."""
+    kinds = _kinds_at(body_type, path)
+    for kind in () if any(isinstance(kind, msgspec.inspect.StrType) for kind in kinds) else kinds:
         if isinstance(kind, (msgspec.inspect.IntType, msgspec.inspect.FloatType)):
             limits = ((kind.gt, "above"), (kind.ge, "at least"), (kind.lt, "below"), (kind.le, "at most"))
             bounds = [f"{words} {limit:,}" for limit, words in limits if limit is not None]

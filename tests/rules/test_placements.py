@@ -324,6 +324,7 @@ def test_calls_on_the_command_line_take_a_placement(
     asked = ["--placement", "cart", "--learn", str(tmp_path), "--other-bundle", str(folder)]
     assert main(["why", str(folder), *asked]) == 2
     assert "leave one of the two out" in capsys.readouterr().err
+    rec.close()
 
 
 def test_rules_on_the_command_line(rec: Recommender, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

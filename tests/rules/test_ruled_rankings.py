@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def test_an_approximate_index_equals_the_definition_over_its_candidates(tmp_path
     vectors, exact = shop.rec.bundle.item_vectors, shop.rec.index
     graph = build("hnsw", vectors, 0, lambda _: None)[0]
     shop.rec._served.index = AnnIndex(vectors, graph, SearchPlan("hnsw", 200, 2), exact)
-    shop.rec._served.update(lambda catalog: catalog)
+    shop.rec._served.update(replace)  # another one, of which a pipeline is made
     assert shop.rec._pipeline.index.name == "ann"
     for _ in range(CASES // 4):
         session, options, rules, k = shop.request()

@@ -144,6 +144,7 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
         availability_ = find_column(columns_, text_of(file, about, "availability"));
         if (availability_ == nullptr || availability_->kind != ColumnKind::boolean) damaged_table(file, "availability");
     }
+    check_new(file, about);
     hidden_ = ids_of(file, about, "hidden");
     for (const auto& [name, revisions] : member(file, about, "placements", Json::Kind::object).members()) {
         const bool known = revisions.is(Json::Kind::list) &&
@@ -165,6 +166,21 @@ void ItemTable::check_waiting(const TensorFile& file, const Json& about) const {
         const std::string prefix = "waiting/" + std::to_string(column - columns_.data()) + "/";
         if (column_of(file, prefix, column->name, column->kind).n_rows != count)
             damaged_table(file, "waiting rows of " + shown(column->name));
+    }
+}
+
+// The rows that count as new, and the column of dates that says so. Older tables have neither.
+void ItemTable::check_new(const TensorFile& file, const Json& about) const {
+    const Json *const since = about.find("new_since"), *const rows = about.find("new");
+    if (since != nullptr && !since->is(Json::Kind::null)) {
+        const Column* const column = find_column(columns_, text_of(file, about, "new_since"));
+        if (column == nullptr || column->kind != ColumnKind::time) damaged_table(file, "new_since");
+    }
+    if (rows == nullptr) return;
+    for (const Json& row : member(file, about, "new", Json::Kind::list).list()) {
+        const bool known = row.is(Json::Kind::list) && row.list().size() == 2 &&
+                           (row.list()[0].is(Json::Kind::text) || row.list()[0].whole()) && row.list()[1].whole();
+        if (!known) damaged_table(file, "new");
     }
 }
 

@@ -23,6 +23,7 @@ class ItemTable {
 
    private:
     void check_waiting(const TensorFile& file, const Json& about) const;
+    void check_new(const TensorFile& file, const Json& about) const;
 
     Columns columns_;
     const Column* availability_ = nullptr;

@@ -154,7 +154,7 @@ def _no_pattern(path: Path) -> str:
 def _no_column(part: Part, name: str, names: Sequence[str], remedy: str) -> DataError:
     """Return the error for a column that is missing."""
     listing = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
-    hint = nearest(name, map(str, names)) or f"; {remedy}"
+    hint = (len(names) > 1 and nearest(name, map(str, names))) or f"; {remedy}"  # one is the line, by a wrong separator
     return DataError(f"{part} has no column {name!r}; it has {listing}{hint}")
 
 
