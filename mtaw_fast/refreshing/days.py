@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,11 +130,12 @@ def refusals(facts: DayFacts, others: Sequence[DayFacts], limits: DayChecks) -> 
 class PeriodReader:
     """Reads the periods of a log. A source that is not by date is read once, for all of them.
 
-    now: Unix seconds. forgotten: `forgotten_in` of a learning log that was read.
+    now: Unix seconds. Rows up to the clock's time are not in the future, even if `now` is before it. forgotten:
+    `forgotten_in` of a learning log that was read.
     """
 
     def __init__(self, source: LogSource, now: float) -> None:
-        self._source, self._now = source, now
+        self._source, self._now = source, max(now, time.time())
         self._whole: ClickLog | None = None
         self.forgotten: dict[str, int] = {}
 
