@@ -22,8 +22,8 @@ from mtaw_fast.system.cpus import usable_cpus
 _SEEN = 7  # runs whose P@20 is the usual one
 _JUDGING = ("prepare", "candidate", "judge")  # the steps
 _GB = 1e9
-# Of an update: bytes of the process, and of a byte of the bundle (0.44 and 0.46 GB with 16 and 29 MB). Of judging one: a
-# measurement's time (1.1 and 1.5 times).
+# Of an update: bytes of the process, and for a byte of the bundle (0.44 and 0.46 GB with 16 and 29 MB). Of judging one:
+# a measurement's time (1.1 and 1.5 times).
 _BASE, _TIMES_BUNDLE, _TIMES_MEASURED = 0.4e9, 4, 1.5
 
 

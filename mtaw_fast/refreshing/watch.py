@@ -43,16 +43,18 @@ def reloaded(url: str, version: str) -> dict[str, Any]:
     if asked == "reloaded":
         return {"asked": asked}
     until = time.time() + _SERVED_AFTER
-    while not (served := _serves(url, version)) and time.time() < until:
+    while (wrong := _served_instead(url, version)) is not None and time.time() < until:
         time.sleep(0.5)
-    return {"asked": asked} if served else {"asked": asked, "missed": asked}
+    return {"asked": asked} if wrong is None else {"asked": asked, "missed": f"{asked}; {wrong}"}
 
 
-def _serves(url: str, version: str) -> bool:
+def _served_instead(url: str, version: str) -> str | None:
+    """Return what a service serves instead of a bundle; None if it serves that."""
     try:
-        return version in versions_served(url)
+        served = versions_served(url)
     except MtawError:
-        return False
+        return f"nothing answers at {url}"
+    return None if version in served else f"{url} serves {', '.join(served)}"
 
 
 def watched(

@@ -186,6 +186,7 @@ def test_a_failing_step_starts_over_at_the_third_time(shop: Path, monkeypatch: p
     assert refresh(shop / "shop.toml", now=now_after(4)).outcome == "promoted"
 
 
+@pytest.mark.long(caught="test_a_refresh_on_a_full_disk_says_so_and_ends_in_the_same_bytes")
 def test_a_full_disk_at_a_rename_leaves_a_bundle_served(
     begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,7 +186,8 @@ def test_a_watch_that_does_not_take_place_is_an_outcome(
     result = refresh(config, now=now_after(5))
     assert (result.outcome, result.bundle) == ("not reloaded", "2026-03-07.bundle")
     assert result.run is not None
-    assert result.run["done"]["reload"]["missed"] == "not asked: $MTAW_ADMIN_TOKEN is not set"
+    missed = f"not asked: $MTAW_ADMIN_TOKEN is not set; nothing answers at {service.url}"
+    assert result.run["done"]["reload"]["missed"] == missed
     assert 'mtaw_refresh_last_seconds{what="unserved"} 0\n' not in metrics.read_text()
 
 
