@@ -143,8 +143,7 @@ class PeriodReader:
         """Write a period's rows to a Parquet file; return the facts, and the kind of its item ids, 'int' or 'str'.
 
         item_ids: the kind that they must have; 'auto': what the log suggests. earlier: the file of the period before.
-        Raises RefusedLogError if there is no log of this period or it cannot be read, DataError if that is so of a
-        source of all periods.
+        Raises RefusedLogError if there is no log or it cannot be read.
         """
         by_date = is_by_date(self._source)
         log = self._whole
@@ -165,18 +164,16 @@ class PeriodReader:
 def _rows_of(source: LogSource, period: Period, item_ids: str, forgotten: dict[str, int]) -> ClickLog:
     options = source.options
     place: Any = source.source
-    if source.learn:
-        place = _learned_clicks(source.learn, options, forgotten)
-    elif is_by_date(source):
+    if is_by_date(source):
         place = datetime.datetime.fromtimestamp(period.begin // 1000, datetime.UTC).strftime(place)
     check = "missing"
     try:
+        if source.learn:
+            place = _learned_clicks(source.learn, options, forgotten)
         parts = part_files(place, options.columns)
         check = "unreadable"
         return read_log(parts, options, item_ids=item_ids, with_owner_ids=True)
     except DataError as error:
-        if not is_by_date(source):
-            raise
         raise RefusedLogError("empty" if isinstance(error, EmptyLogError) else check, str(error)) from None
 
 

@@ -18,7 +18,7 @@ from mtaw_fast.bundle.versions import current_in
 from mtaw_fast.errors import MtawError, UsageError
 from mtaw_fast.refreshing.config import RefreshConfig
 from mtaw_fast.refreshing.day_files import remove_forgotten
-from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, refusals
+from mtaw_fast.refreshing.days import DayFacts, Period, PeriodReader, RefusedLogError, is_by_date, refusals
 from mtaw_fast.refreshing.live import live_drift
 from mtaw_fast.refreshing.measure import measured, tried
 from mtaw_fast.refreshing.plan import plan_lines
@@ -140,6 +140,9 @@ def _read_new(
         try:
             facts, kind = reader.read(period, _draft(state, name), state.item_ids, before[-1] if before else None)
         except RefusedLogError as error:
+            if not is_by_date(config.log):  # it is that of all periods
+                refused = {newest.name: [f"{error.check}: {error}"]}
+                break
             if begun or found or not back:
                 refused[name] = [f"{error.check}: {error}"]
             continue

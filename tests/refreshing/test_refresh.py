@@ -349,6 +349,19 @@ def test_the_command_plans_refuses_and_promotes(
     assert "mtaw-fast: the log of 2026-03-07 is refused, and nothing was trained on it: missing" in out.err
 
 
+def test_a_log_that_is_not_there_is_refused_once(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(shop)
+    config.write_text(config.read_text().replace("clicks/%Y-%m-%d.csv", "clicks/*.tsv"))
+    for more in (["--dry-run"], []):
+        assert main(["refresh", f"{config}", "--at", f"{now_after(4) * 1000:.0f}", *more]) == (not more)
+        lines = [line for line in capsys.readouterr().out.splitlines() if "clicks/*.tsv" in line]
+        assert lines == [f"2026-03-06: refused, missing: no file matches the pattern {shop}/clicks/*.tsv; check it"]
+    config.write_text(config.read_text().replace("clicks/*.tsv", "head.csv"))
+    (shop / "head.csv").write_text("session_id,item_id,timestamp\n")
+    result = refresh(config, now=now_after(4))
+    assert [text.partition(":")[0] for text in result.refused["2026-03-06"]] == ["empty"]
+
+
 def test_mlflow_has_the_trainings_and_the_judgment(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     monkeypatch.chdir(tmp_path)  # artifacts go there
