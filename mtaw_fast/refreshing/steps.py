@@ -167,8 +167,11 @@ class Steps:
             self._prepared("final.dataset", self._all_rows(), 0.0)
             self._trained(self._state.work / "final.dataset", self._new)
             return {"made": "trained"}
+        knows_it = self._run["against"] != self._run["incumbent"]  # as after a live drift
+        if self._lost and (knows_it or not self._trains):
+            return None
         incumbent = self._incumbent()
-        if cannot_follow(self._config, incumbent) or (self._lost and not self._trains):
+        if cannot_follow(self._config, incumbent):
             return None
         updated = self._updated(incumbent, rows_for(self._state, self._run, incumbent), self._new)
         return {"made": "updated", "clicks": updated.summary.learned_clicks, "new_items": updated.summary.new_items}

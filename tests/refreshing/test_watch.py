@@ -15,8 +15,10 @@ from mtaw_fast import refresh
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.bundle.versions import current_in, promote, version_of
 from mtaw_fast.cli import main
-from mtaw_fast.refreshing.config import Watch
+from mtaw_fast.refreshing.config import RefreshConfig, Watch
 from mtaw_fast.refreshing.service import alarm_of, parsed
+from mtaw_fast.refreshing.state import RefreshState
+from mtaw_fast.refreshing.steps import Steps
 from tests.support.shop import now_after, write_config, write_day
 
 pytestmark = pytest.mark.slow
@@ -207,3 +209,8 @@ def test_live_clicks_that_drift_start_a_training(shop: Path, service: Service) -
     assert (result.run["incumbent"], result.run["against"]) == ("2026-03-06.bundle", "2026-03-05.bundle")
     assert result.run["done"]["judge"]["samples"] > 100
     assert result.bundle == "2026-03-06-2.bundle"
+    # Had the training lost, the served bundle, which knows the period, would have stayed.
+    state = RefreshState(shop / "shop")
+    lost = result.run["done"]["judge"] | {"worse": ["P@20 -4.00, at most -2.00"]}
+    state.run = {**result.run, "done": {**result.run["done"], "judge": lost}}
+    assert Steps(RefreshConfig.of(config), state, print)._final() is None
