@@ -120,7 +120,7 @@ def test_the_rules_ring_when_they_should(tmp_path: Path) -> None:
     }  # fmt: skip
     cases = {
         "rule_files": ["alerts.yml"],
-        "evaluation_interval": "1m",
+        "evaluation_interval": "5m",
         "tests": [
             {
                 "interval": "1m",
@@ -199,9 +199,9 @@ def test_the_rules_ring_when_they_should(tmp_path: Path) -> None:
                             "exp_alerts": [{
                                 "exp_labels": {"what": what} if name == "RefreshStopped" else {},
                                 "exp_annotations": {"summary": summary},
-                            }] if name == alert and time == "12m" else [],
+                            }] if name == alert and time == "15m" else [],
                         }
-                        for name, _ in refreshes.values() for time in ("8m", "12m", "25h")
+                        for name, _ in refreshes.values() for time in ("5m", "15m", "25h")
                     ],
                 }
                 for what, (alert, summary) in refreshes.items()
