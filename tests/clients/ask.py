@@ -25,7 +25,8 @@ from tests.support import libmtaw
 _KINDS: dict[str, Any] = {
     "k": int, "at": int, "excludeSeen": bool, "reasons": bool, "exclude": list, "allow": list, "filter": dict,
     "rules": (dict, str, list, int), "context": dict, "types": list, "by": str, "session": list, "sessions": list,
-    "item": (str, int), "placement": str, "sessionId": str, "folder": str, "verify": bool, "map": bool, "options": dict, "type": str, "time": int,
+    "item": (str, int), "placement": str, "sessionId": str, "folder": str, "verify": bool, "map": bool,
+    "options": dict, "type": str, "time": int,
 }  # fmt: skip
 
 _NAMES = {"excludeSeen": "exclude_seen", "sessionId": "session_id"}
