@@ -137,6 +137,12 @@ func (a *arena) options(given *Options) *C.mtaw_options {
 	if given.Rules != nil {
 		options.rules = given.Rules.of
 	}
+	if given.Placement != "" {
+		options.placement = a.text(given.Placement)
+	}
+	if given.SessionID != "" {
+		options.session_id = a.text(given.SessionID)
+	}
 	options.context, options.n_context = a.context(given.Context)
 	if given.Types != nil {
 		options.types, options.n_types = a.types(given.Types), C.size_t(len(given.Types))

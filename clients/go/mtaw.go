@@ -115,6 +115,8 @@ type Options struct {
 	Allow       []ID      // the only ids that may be recommended; nil allows all, an empty list none
 	Filter      *Filter   // a prepared filter
 	Rules       *Rules    // checked rules
+	Placement   string    // where the list will stand, such as "cart": its saved rules, by At and SessionID; not together with Rules
+	SessionID   string    // decides between rule sets of a placement that share the sessions
 	Context     map[string]string
 	Types       []string // of each click of the call or of the session so far, such as "cart"; "" where it is not known
 	Reasons     bool     // say why each item was recommended
@@ -156,6 +158,7 @@ type Answer struct {
 	Fallback bool     // no click was known, so this is the popularity ranking
 	Short    bool     // with rules: no more items meet the conditions
 	Reasons  []Reason // of each item, if they were asked for and this is no popularity ranking
+	RuleSet  string   // the name of the placement's rule set that it follows
 }
 
 // Info says what a bundle is.
@@ -333,6 +336,9 @@ func ranked(options *Options, count int, answers *[]*Answer, work func(*arena, [
 		if err := refuseZeros("a type", options.Types...); err != nil {
 			return err
 		}
+		if err := refuseZeros("placement or session id", options.Placement, options.SessionID); err != nil {
+			return err
+		}
 	}
 	a := arenas.Get().(*arena)
 	defer func() { a.reset(); arenas.Put(a) }()
@@ -376,6 +382,9 @@ func answerOf(found *C.mtaw_answer) *Answer {
 		for _, reason := range unsafe.Slice(found.reasons, n) {
 			answer.Reasons = append(answer.Reasons, Reason{ReasonKind(reason.kind), RuleEffect(reason.rule), idsOf(reason.items, int(reason.n))})
 		}
+	}
+	if found.rule_set != nil {
+		answer.RuleSet = C.GoString(found.rule_set)
 	}
 	for _, position := range unsafe.Slice(found.unknown, int(found.n_unknown)) {
 		answer.Unknown = append(answer.Unknown, int(position))

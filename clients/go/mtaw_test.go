@@ -31,6 +31,8 @@ func TestTextsWithZerosAreRefused(t *testing.T) {
 			_, err := shop.Recommend([]ID{item}, &Options{Context: map[string]string{"a": "b\x00c"}})
 			return err
 		},
+		"placement":         func() error { _, err := shop.Recommend([]ID{item}, &Options{Placement: "a\x00"}); return err },
+		"session id":        func() error { _, err := shop.Recommend([]ID{item}, &Options{SessionID: "a\x00"}); return err },
 		"session":           func() error { return append(Event{Session: "s\x00t", Item: item}) },
 		"type of a click":   func() error { _, err := shop.Recommend([]ID{item}, &Options{Types: []string{"a\x00"}}); return err },
 		"type":              func() error { return append(Event{Session: "s", Item: item, Type: "view\x00"}) },

@@ -18,6 +18,10 @@ export interface Options {
   /** What `filter` and `rules` of the same recommender returned. */
   filter?: Filter;
   rules?: Rules;
+  /** Where the list will stand, such as "cart": its saved rules, by `at` and `sessionId`. Not together with `rules`. */
+  placement?: string;
+  /** Decides between rule sets of a placement that share the sessions. */
+  sessionId?: string;
   /** What is known of the visit, by column. */
   context?: Record<string, string | number | null>;
   /** The type of each click of the call or of the session so far, such as "cart"; null where it is not known. */
@@ -48,6 +52,8 @@ export interface Answer {
   short: boolean;
   /** If asked for, unless `fallback`. */
   reasons?: Reason[];
+  /** The name of the placement's rule set that it follows. */
+  ruleSet?: string;
 }
 
 export interface Info {
@@ -88,8 +94,8 @@ export interface Session extends Handle {
   recommend(options?: Options): Answer;
 }
 
-/** Rules of docs/rules.md, or the name of rules that the bundle keeps. */
-export type RulesGiven = string | { filter?: unknown; boost?: unknown; limit?: unknown; pin?: Record<string, number> };
+/** Rules of docs/rules.md. */
+export type RulesGiven = { filter?: unknown; boost?: unknown; limit?: unknown; pin?: Record<string, number> };
 
 /** An open bundle. */
 export class Recommender implements Handle {
@@ -100,7 +106,7 @@ export class Recommender implements Handle {
   /** The same for many sessions; `types` of the options has those of all their clicks. */
   recommendBatch(sessions: Iterable<Iterable<Id>>, options?: Options): Answer[];
   /** The items most similar to one, with their cosines. */
-  similar(item: Id, options?: Pick<Options, "k" | "exclude" | "allow" | "filter" | "rules"> & { by?: "vectors" | "sessions" }): Answer;
+  similar(item: Id, options?: Pick<Options, "k" | "exclude" | "allow" | "filter" | "rules" | "placement" | "sessionId"> & { by?: "vectors" | "sessions" }): Answer;
   session(...clicks: Id[]): Session;
   /** Prepares long lists for many calls. */
   filter(lists?: Pick<Options, "exclude" | "allow">): Filter;

@@ -14,7 +14,7 @@ export const STRUCTURES = {
   options: [
     ["struct_size", "size"], ["k", "size"], ["at", "int64"], ["exclude_seen", "int32"], ["reasons", "int32"],
     ...LIST("exclude", "id"), ...LIST("allow", "id"), ["filter", "pointer"], ["rules", "pointer"],
-    ...LIST("context", "context"), ...LIST("types", "text"),
+    ...LIST("context", "context"), ...LIST("types", "text"), ["placement", "text"], ["session_id", "text"],
   ],
   open_options: [["struct_size", "size"], ["flags", "uint32"], ["files", "pointer"]],
   info: [
@@ -27,6 +27,7 @@ export const STRUCTURES = {
   answer: [
     ["n", "size"], ["items", "pointer"], ["scores", "pointer"], ["n_unknown", "size"], ["unknown", "pointer"],
     ["fallback", "int32"], ["completeness", "int32"], ["reasons", "pointer"],
+    ["rule_set", "text"],
   ],
   reason: [["kind", "int32"], ["rule", "int32"], ["n", "size"], ["items", "pointer"]],
 };
@@ -141,6 +142,8 @@ const SHOWN = {
   ...LISTS,
   filter: (...given) => handleOf(Filter, ...given),
   rules: (...given) => handleOf(Rules, ...given),
+  placement: (name, text) => ({ placement: textOf(name, text) }),
+  sessionId: (name, text) => ({ session_id: textOf(name, text) }),
 };
 const RANKING = {
   ...SHOWN,
@@ -183,7 +186,7 @@ export function fieldsOf(what, readers, given, defaults, library) {
 
 const PLAIN = {
   k: 20, at: NOW, exclude_seen: 0, reasons: 0, exclude: null, n_exclude: 0, allow: null, n_allow: 0, filter: null, rules: null,
-  context: null, n_context: 0, types: null, n_types: 0,
+  context: null, n_context: 0, types: null, n_types: 0, placement: null, session_id: null,
 };
 const optionsOf = (library, given, readers = RANKING) =>
   fieldsOf("options", readers, given, { struct_size: library.sizeOf("options"), by: 0, ...PLAIN }, library);
@@ -195,11 +198,12 @@ const EFFECTS = [undefined, "boosted", "buried", "pinned"];
 
 function answerOf(library, pointer) {
   try {
-    const { n, items, scores, n_unknown, unknown, fallback, completeness, reasons } = library.one("answer", pointer);
+    const { n, items, scores, n_unknown, unknown, fallback, completeness, reasons, rule_set } = library.one("answer", pointer);
     const answer = {
       items: library.ids(items, n), scores: library.floats(scores, n), unknown: library.sizes(unknown, n_unknown),
       fallback: fallback !== 0, short: completeness !== 0,
     };
+    if (rule_set !== null) answer.ruleSet = rule_set;
     if (reasons === null) return answer;
     const found = library.all("reason", reasons, n).map(({ kind, rule, n: count, items: related }) => {
       const reason = { kind: KINDS[kind], items: library.ids(related, count) };

@@ -126,8 +126,7 @@ class Library {
   }
 
   text(name, ...values) {
-    const found = this.#module[`_mtaw_${name}`](...values);
-    return found === 0 ? null : this.#textAt(found);
+    return this.#textOrNull(this.#module[`_mtaw_${name}`](...values));
   }
 
   free(name, pointer) {
@@ -146,11 +145,16 @@ class Library {
     return this.#bytes(begin, this.#module.HEAPU8.indexOf(0, begin) - begin);
   }
 
+  #textOrNull(begin) {
+    return begin === 0 ? null : this.#textAt(begin);
+  }
+
   #read(type, at) {
     const memory = this.#memory;
     if (type === "int64") return asNumber(memory.getBigInt64(at, true));
     if (type === "int32") return memory.getInt32(at, true);
     if (type === "version") return this.#textAt(at);
+    if (type === "text") return this.#textOrNull(memory.getUint32(at, true));
     if (type === "pointer" || type === "bytes") return memory.getUint32(at, true) || null;
     return type in LAYOUTS ? this.one(type, at) : memory.getUint32(at, true);
   }

@@ -87,8 +87,8 @@ MTAW_API const char *mtaw_version(void);
 MTAW_API int32_t mtaw_abi(void);
 
 /*
- * Names of what this library can do, separated by spaces: "session similar filter rules reasons types log map", and
- * "bundle-1" .. for every bundle format that it reads. Later releases add names.
+ * Names of what this library can do, separated by spaces: "session similar filter rules reasons types log map
+ * placement", and "bundle-1" .. for every bundle format that it reads. Later releases add names.
  */
 MTAW_API const char *mtaw_capabilities(void);
 
@@ -225,7 +225,7 @@ typedef struct mtaw_rules mtaw_rules;
 typedef struct mtaw_options {
     size_t struct_size;     /* set by mtaw_options_init */
     size_t k;               /* how many items, at least 1 */
-    int64_t at;             /* of the request, for bundles with times */
+    int64_t at;             /* of the request, for bundles with times and for placements */
     int32_t exclude_seen;   /* 1: not the session's own items */
     int32_t reasons;        /* 1: the answer has `reasons` */
     const mtaw_id *exclude; /* ids that are never recommended */
@@ -241,6 +241,11 @@ typedef struct mtaw_options {
      * unknown. mtaw_similar refuses these, `at`, `context` and `reasons`. */
     const char *const *types;
     size_t n_types;
+    /* Where the list will stand, such as "cart": its saved rules (docs/how-to/placements.md), by `at` and by the id of
+     * the session, or else those of the placement "default". They never go together with rules of the call: both are
+     * MTAW_USAGE, also where the placement says `together`. The first call with a rule set binds it to the catalog. */
+    const char *placement;  /* NULL: none */
+    const char *session_id; /* decides between sets that share the sessions; NULL: none of the shares */
 } mtaw_options;
 
 MTAW_API void mtaw_options_init_sized(mtaw_options *options, size_t struct_size);
@@ -275,6 +280,7 @@ typedef struct mtaw_answer {
     int32_t fallback;           /* 1: no click was known, so this is the popularity ranking */
     int32_t completeness;       /* MTAW_SHORT: with rules, no more items meet the conditions than these n < k */
     const mtaw_reason *reasons; /* [n] if the options ask for them and this is no popularity ranking, else NULL */
+    const char *rule_set;       /* the name of the placement's set that it follows, else NULL */
 } mtaw_answer;
 
 MTAW_API void mtaw_answer_free(mtaw_answer *answer);

@@ -48,6 +48,11 @@ std::unique_ptr<Answer> Answer::of(const IdTable& ids, Arranged ranking, const s
     return answer;
 }
 
+void Answer::name_rule_set(const std::string& name) {
+    rule_set_ = name;
+    view_.rule_set = rule_set_.c_str();
+}
+
 // Its text is added to those of the answer, which have room for it.
 mtaw_id Answer::external(const IdTable& ids, std::int32_t item) {
     if (!ids.text()) return {nullptr, ids.number_of(item)};

@@ -20,6 +20,9 @@ class Answer {
     static std::unique_ptr<Answer> of(const IdTable& ids, Arranged ranking, const std::vector<Reason>& reasons,
                                       std::vector<std::size_t> unknown, bool fallback, bool cut_short);
 
+    // Says which set of a placement its rules were.
+    void name_rule_set(const std::string& name);
+
     // The view, which owns the answer from now on.
     static mtaw_answer* release(std::unique_ptr<Answer> answer) { return &answer.release()->view_; }
 
@@ -33,6 +36,7 @@ class Answer {
     std::vector<float> scores_;
     std::vector<std::size_t> unknown_;
     std::string text_;
+    std::string rule_set_;
 };
 
 }  // namespace mtaw

@@ -23,6 +23,7 @@
 #include "bundle/files.hpp"
 #include "records/records.hpp"
 #include "text/json.hpp"
+#include "text/moments.hpp"
 #include "limits.hpp"
 #include "text/utf8.hpp"
 

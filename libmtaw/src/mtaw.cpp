@@ -152,7 +152,7 @@ const char* mtaw_version(void) { return MTAW_VERSION; }
 int32_t mtaw_abi(void) { return MTAW_ABI; }
 
 const char* mtaw_capabilities(void) {
-    return "session similar filter rules reasons types log map bundle-1 bundle-2 bundle-3 bundle-4";
+    return "session similar filter rules reasons types log map placement bundle-1 bundle-2 bundle-3 bundle-4";
 }
 
 const char* mtaw_instruction_set(void) {

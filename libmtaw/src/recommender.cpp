@@ -12,6 +12,7 @@
 #include "rank/item_lists.hpp"
 #include "rank/reasons.hpp"
 #include "rank/ruled_ranking.hpp"
+#include "text/moments.hpp"
 
 namespace mtaw {
 namespace {
@@ -61,6 +62,7 @@ Recommender::Borrowed::~Borrowed() {
 
 Recommender::Recommender(std::shared_ptr<const Bundle> bundle)
     : bundle_(std::move(bundle)),
+      placements_(bundle_),
       engine_(bundle_->encoder(), bundle_->scanner(), bundle_->manifest().settings.scale,
               MemoryParts{bundle_->memory(), bundle_->ranker(), bundle_->trends(), bundle_->content()},
               CatalogUpdate{nullptr, bundle_->present()}) {}
@@ -95,7 +97,8 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
         if (!wrong.empty()) throw usage("at " + at + wrong);
         if (options.at < 0 || options.at >= kLatestMoment) throw usage("at must be Unix milliseconds, not " + at);
     }
-    if (timed) request.at = options.at == MTAW_NOW ? now() : options.at;
+    const auto moment = [&] { return options.at == MTAW_NOW ? now() : options.at; };
+    if (timed) request.at = moment();
     request.exclude_seen = options.exclude_seen != 0;
     request.reasons = options.reasons != 0;
     if (options.types != nullptr) {
@@ -132,6 +135,12 @@ Request Recommender::request_of(const mtaw_options* caller_options) const {
         request.rules = reinterpret_cast<const Rules*>(options.rules);
         if (&request.rules->bundle() != bundle_.get())
             throw usage("the rules are of another recommender; make them with mtaw_rules_open of this one");
+    }
+    if (options.placement != nullptr) {
+        if (options.rules != nullptr) throw usage("rules and placement: a call has one of them; leave the other out");
+        const Placed placed = placements_.placed(options.placement, options.session_id, moment());
+        request.rules = placed.rules;
+        request.rule_set = placed.name;
     }
     return request;
 }
@@ -197,8 +206,10 @@ std::unique_ptr<Answer> Recommender::answer_of(Clicks clicks, const Request& req
     std::vector<Reason> reasons;
     if (request.reasons && !clicks.known.empty()) reasons = reasons_of(bundle_->memory(), clicks.known, ranking);
     const bool cut_short = request.rules != nullptr && static_cast<std::int64_t>(ranking.ids.size()) < request.k;
-    return Answer::of(bundle_->ids(), std::move(ranking), reasons, std::move(clicks.unknown), clicks.known.empty(),
-                      cut_short);
+    auto answer = Answer::of(bundle_->ids(), std::move(ranking), reasons, std::move(clicks.unknown),
+                             clicks.known.empty(), cut_short);
+    if (request.rule_set != nullptr) answer->name_rule_set(*request.rule_set);
+    return answer;
 }
 
 std::unique_ptr<Answer> Recommender::recommend(Clicks clicks, const Request& request) const {

@@ -6,10 +6,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "answer.hpp"
 #include "bundle/bundle.hpp"
+#include "placements.hpp"
 #include "rank/engine.hpp"
 #include "rank/item_lists.hpp"
 #include "rules.hpp"
@@ -31,6 +33,7 @@ struct Request {
     std::optional<std::vector<std::uint8_t>> allowed;
     std::vector<std::uint16_t> context;
     const Rules* rules = nullptr;
+    const std::string* rule_set = nullptr;  // its name, where the rules are a placement's
     bool reasons = false;
     std::optional<std::size_t> n_types;  // as many as the call has clicks
     std::vector<std::uint8_t> types;     // of all these clicks; empty if the ranker reads none
@@ -94,6 +97,7 @@ class Recommender {
     std::unique_ptr<Answer> answer_of(Clicks clicks, const Request& request, Arranged ranking) const;
 
     std::shared_ptr<const Bundle> bundle_;
+    Placements placements_;
     Engine engine_;
     mutable std::mutex mutex_;
     mutable std::vector<std::unique_ptr<EngineScratch>> scratches_;

@@ -7,7 +7,10 @@
 namespace mtaw {
 
 Rules::Rules(std::shared_ptr<const Bundle> bundle, std::string_view json)
-    : bundle_(std::move(bundle)), rules_(RuleSet::parse(rules_json(json, "rules"))), filter_(rules_.filter()) {
+    : Rules(std::move(bundle), RuleSet::parse(rules_json(json, "rules"))) {}
+
+Rules::Rules(std::shared_ptr<const Bundle> bundle, RuleSet rules)
+    : bundle_(std::move(bundle)), rules_(std::move(rules)), filter_(rules_.filter()) {
     rules_.check(bundle_->items() == nullptr ? nullptr : &bundle_->items()->columns());
     for (const auto& [position, name] : rules_.pins) {
         const std::optional<std::int64_t> number = bundle_->ids().text() ? std::nullopt : whole_number(name);

@@ -24,6 +24,8 @@ class Rules {
    public:
     // Throws Failure or std::invalid_argument on rules that are not those of docs/rules.md, or do not fit the table.
     Rules(std::shared_ptr<const Bundle> bundle, std::string_view json);
+    // Throws std::invalid_argument on rules that do not fit the table.
+    Rules(std::shared_ptr<const Bundle> bundle, RuleSet rules);
 
     const Bundle& bundle() const { return *bundle_; }
     // item: of the session's last known click.

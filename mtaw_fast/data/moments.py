@@ -31,16 +31,18 @@ def moment_of(name: str, time: str | int | None) -> int | None:
     """
     if time is None:
         return None
-    text, number = str(time), time if isinstance(time, int) else None
+    text, number = str(time), time if isinstance(time, int) and not isinstance(time, bool) else None
     with contextlib.suppress(ValueError):  # also raised for more digits than Python reads
         if not isinstance(time, (str, int)):  # the text of a datetime is a time too, but no record can hold it
             raise ValueError
-        if number is None and text.isdecimal() and len(text) > len("20171015") and int(text) < 1 << 63:
+        if number is None and text.isdecimal() and len(text) > len("20171015"):
             number = int(text)
         if number is None:
             moment = datetime.datetime.fromisoformat(text)
             moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
             return round(moment.timestamp() * 1000)
+        if not -(1 << 63) <= number < 1 << 63:
+            raise ValueError
         if wrong := other_unit(number):
             raise UsageError(f"{name} {text}{wrong}")
         return number

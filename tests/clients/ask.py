@@ -25,13 +25,20 @@ from tests.support import libmtaw
 _KINDS: dict[str, Any] = {
     "k": int, "at": int, "excludeSeen": bool, "reasons": bool, "exclude": list, "allow": list, "filter": dict,
     "rules": (dict, str, list, int), "context": dict, "types": list, "by": str, "session": list, "sessions": list,
-    "item": (str, int), "folder": str, "verify": bool, "map": bool, "options": dict, "type": str, "time": int,
+    "item": (str, int), "placement": str, "sessionId": str, "folder": str, "verify": bool, "map": bool,
+    "options": dict, "type": str, "time": int,
 }  # fmt: skip
+
+_NAMES = {"excludeSeen": "exclude_seen", "sessionId": "session_id"}
 
 
 def _shown(items: Sequence[Any], scores: np.ndarray, unknown: list[int], fallback: bool, short: bool) -> dict[str, Any]:
     bits = scores.view(np.uint32).tolist()
     return {"items": list(items), "bits": bits, "unknown": unknown, "fallback": fallback, "short": short}
+
+
+def _rule_set(name: str | None) -> dict[str, Any]:
+    return {"ruleSet": name} if name else {}
 
 
 def _reasons(reasons: Sequence[Reason] | None) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def package(folder: str) -> Callable[[Call], list[Any]]:
     filters: dict[str, Any] = {}
 
     def asked(call: Call) -> list[Any]:
-        options = {{"excludeSeen": "exclude_seen"}.get(name, name): value for name, value in call["options"].items()}
+        options = {_NAMES.get(name, name): value for name, value in call["options"].items()}
         if call["call"] == "open":
             _ = Recommender.load(call["folder"], **options)
             return []
@@ -67,11 +74,15 @@ def package(folder: str) -> Callable[[Call], list[Any]]:
         else:
             sessions = [call["session"]]
             answers = [rec.recommend(call["session"], **options)]
+        rule_set = None
+        if "placement" in options:
+            placements, moment = rec.catalog.placements, options.get("at")
+            rule_set = placements.placed(options["placement"], moment, options.get("session_id")).name
         found = []
         for answer, session in zip(answers, sessions, strict=True):
             unknown = [place for place, item in enumerate(session) if item in answer.unknown]
             shown = _shown(answer.items, answer.scores, unknown, answer.fallback, answer.short == "rules")
-            found.append(shown | _reasons(answer.reasons))
+            found.append(shown | _rule_set(rule_set) | _reasons(answer.reasons))
         return found
 
     return asked
@@ -85,6 +96,8 @@ def _checked(name: str, value: Any) -> Any:
     if "\0" in json.dumps(value, ensure_ascii=False).replace("\\u0000", "\0") and name in (
         "context",
         "types",
+        "placement",
+        "sessionId",
         "folder",
         "type",
     ):
@@ -140,7 +153,7 @@ def interface(folder: str) -> Callable[[Call], list[Any]]:
         given = {name: _checked(name, value) for name, value in _checked("options", call["options"]).items()}
         if call.get("raw"):
             raise TypeError("a pointer to a structure")
-        options = {{"excludeSeen": "exclude_seen"}.get(name, name): value for name, value in given.items()}
+        options = {_NAMES.get(name, name): value for name, value in given.items()}
         for what in ("filter", "rules"):
             if what in options:
                 options[what] = ready(what, options[what])
@@ -157,7 +170,9 @@ def interface(folder: str) -> Callable[[Call], list[Any]]:
                 _checked("item", item)
             answers = [client.recommend(call["session"], **options)]
         return [
-            _shown(one.items, one.scores, one.unknown, one.fallback, one.short) | _reasons(one.reasons)
+            _shown(one.items, one.scores, one.unknown, one.fallback, one.short)
+            | _rule_set(one.rule_set)
+            | _reasons(one.reasons)
             for one in answers
         ]
 

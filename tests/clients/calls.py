@@ -24,6 +24,16 @@ RULES: tuple[Any, ...] = (
         "pin": {"sku-7": 1},
     },
 )
+PLACEMENTS: dict[str, Any] = {
+    "cart": {
+        "sets": [
+            {"name": "campaign", "rules": RULES[1], "from": END + 24 * HOUR, "until": END + 30 * HOUR},
+            {"name": "half", "rules": RULES[0], "share": 0.5},
+            {"rules": RULES[2]},
+        ]
+    },
+    "default": {"sets": [{"name": "base", "rules": RULES[1], "until": END + 24 * HOUR}]},
+}
 _CLICKS = ["sku-9", "sku-4", "nobody"]
 
 
@@ -61,7 +71,13 @@ def features(log: str) -> dict[str, list[Call]]:
         ],
         "reasons": [ask(session=_CLICKS, reasons=True, k=60, at=END)],
         "prepared filters": [ask(filter={"exclude": ["sku-3"], "allow": [f"sku-{i}" for i in range(40)]}, at=END)],
-        "rules": [ask(rules=rules, reasons=True, at=END) for rules in RULES],
+        "rules, placements": [
+            *(ask(rules=rules, reasons=True, at=END) for rules in RULES),
+            *(ask(placement="cart", sessionId=f"s-{number}", reasons=True, at=END) for number in range(6)),
+            *(ask("session", placement=name, at=END + 24 * HOUR) for name in ("cart", "home")),
+            _batch([_CLICKS, []], placement="home", at=END),
+            _similar(placement="cart", sessionId="s-1"),
+        ],
         "similar items": [_similar(k=7), _similar(by="sessions", rules=RULES[1], exclude=["sku-1"])],
         "sessions that grow": [
             ask("session", session=[*_CLICKS, "sku-1"], types=["view", "cart", None, "cart"], at=END)
@@ -102,6 +118,10 @@ def random_calls(rec: Recommender, count: int) -> Iterator[Call]:
             options["filter"] = {"exclude": items[:5]} if rng.random() < 0.5 else {"allow": items[: len(items) // 2]}
         if rules and rng.random() < 0.2:
             options["rules"] = rules[rng.integers(0, len(rules))]
+        elif rng.random() < 0.2:
+            options["placement"] = str(rng.choice(["cart", "home"]))
+            if rng.random() < 0.8:
+                options["sessionId"] = f"sé-{rng.integers(0, 1000)}"
         if way == "similar":
             del options["at"]
             if rec.bundle.memory is not None and rng.random() < 0.5:
@@ -171,6 +191,11 @@ def wrong_calls(log: str) -> dict[str, tuple[Call, str]]:
         "rules: no condition": (ask(rules={"filter": "price <"}), "invalid syntax at character 8"),
         "rules: a list": (ask(rules=["price < 8"]), "rules are an object"),
         "rules: a number": (ask(rules=5), "rules are an object"),
+        "placement: a number": (ask(placement=5), "placement must be a text"),
+        "placement: no name": (ask(placement="a b"), "a name has 1 to 64 letters"),
+        "placement: a zero byte": (ask(placement="a\0"), "zero byte"),
+        "placement: rules too": (ask(placement="cart", rules=RULES[0]), "a call has one of them"),
+        "sessionId: a number": (ask(placement="cart", sessionId=5), "sessionId must be a text"),
         "similar: an unknown item": (_similar("nobody"), "does not know"),
         "similar: by the wrong way": (_similar(by="names"), "by must be"),
         "similar: reasons": (_similar(reasons=True), "there is no"),

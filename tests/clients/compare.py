@@ -25,10 +25,12 @@ import numpy as np
 
 from mtaw_fast.bundle import Bundle
 from mtaw_fast.cli.config import header_file, library_file
+from mtaw_fast.items.placements import Revision
 from mtaw_fast.recommender import Recommender
-from tests.clients.calls import Call, random_calls
+from tests.clients.calls import PLACEMENTS, Call, random_calls
 from tests.libmtaw.test_answers import saved
 from tests.support.cache import ROOT, cache_folder
+from tests.support.ranking.timed_model import END
 from tests.support.ranking.typed_model import typed_model
 from tests.support.rules.random_rules import KINDS, random_rows, table_of
 
@@ -91,6 +93,8 @@ def complete_bundle(folder: Path) -> Path:
     model = typed_model()
     rows = random_rows(np.random.default_rng(8), model.n_items)
     table = table_of(model.ids.external(np.arange(model.n_items)), rows, public=[*KINDS])
+    kept = {name: (Revision(1, END, content),) for name, content in PLACEMENTS.items()}
+    table = replace(table, placements=kept)
     Bundle.save(folder, replace(model, items=table), metrics={}, dataset={"name": "complete"})
     return folder
 

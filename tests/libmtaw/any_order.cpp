@@ -12,7 +12,7 @@
 
 namespace {
 
-constexpr int kSessions = 24, kOptions = 4, kLongest = 9;
+constexpr int kSessions = 24, kOptions = 5, kLongest = 9;
 constexpr std::int64_t kAt = 1'764'150'000'000;
 constexpr char kRules[] =
     R"({"filter": "price < 9", "boost": {"when": "brand == current.brand", "by": 0.5},
@@ -76,6 +76,10 @@ struct Shop {
         made.at = kAt;
         if (number % 2 == 1) made.filter = filter;
         if (number / 2 == 1) made.rules = rules;
+        if (number == 4) {
+            made.placement = "cart";
+            made.session_id = "s-1";
+        }
         made.reasons = number % 2;
         return made;
     }
@@ -87,7 +91,8 @@ class Threads {
         mtaw_error error;
         if (mtaw_log_open(log, MTAW_NO_SYNC, &log_, &error) != MTAW_OK) fail("log", error);
         if (mtaw_session_open(shop_.recommender, &shared_, &error) != MTAW_OK) fail("session", error);
-        for (int i = 0; i < kSessions * kOptions; ++i) expected_.push_back(recommend(shop_, i));
+        const Shop other(bundle);  // in shop_ the threads are the first to ask for the placement
+        for (int i = 0; i < kSessions * kOptions; ++i) expected_.push_back(recommend(other, i));
     }
     ~Threads() {
         mtaw_session_close(shared_);

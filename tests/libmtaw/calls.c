@@ -53,7 +53,8 @@ static void layout(void) {
     CHECK(sizeof(mtaw_event) == 64 && sizeof(mtaw_reason) == 24 && sizeof(mtaw_error) == 1028);
     CHECK(sizeof(mtaw_allocator) == 32 && sizeof(mtaw_file_methods) == 48);
     CHECK(offsetof(mtaw_open_options, files) == 16 && offsetof(mtaw_info, version) == 44);
-    CHECK(offsetof(mtaw_options, n_types) == 104 && offsetof(mtaw_answer, reasons) == 48);
+    CHECK(offsetof(mtaw_options, n_types) == 104 && offsetof(mtaw_options, session_id) == 120);
+    CHECK(offsetof(mtaw_answer, reasons) == 48 && offsetof(mtaw_answer, rule_set) == 56);
 }
 
 static void wrong_arguments(const mtaw_recommender *shop) {
@@ -80,6 +81,10 @@ static void wrong_arguments(const mtaw_recommender *shop) {
     options.k = 0;
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
           strstr(error.message, "k must be"));
+    mtaw_options_init(&options);
+    options.placement = "a b";
+    CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&
+          strstr(error.message, "placement: a name has 1 to 64 letters"));
     mtaw_options_init(&options);
     options.n_types = 1;
     CHECK(mtaw_recommend(shop, clicks, 1, &options, &answer, &error) == MTAW_USAGE &&

@@ -44,7 +44,10 @@ void call(const mtaw_recommender* shop, std::mt19937& random) {
         if (n < 5 && mtaw_similar(shop, ids[n], static_cast<std::int32_t>(n % 2), &options, &answer, &error) == MTAW_OK)
             mtaw_answer_free(answer);
         options.rules = n % 2 == 0 ? nullptr : rules;
+        options.placement = options.rules != nullptr ? nullptr : random() % 2 == 0 ? "cart" : "default";
+        options.session_id = n % 3 == 0 ? nullptr : n % 3 == 1 ? "s-1" : "s-2";
     }
+    options.placement = nullptr;
     options.types = nullptr;
     options.n_types = 0;
     if (mtaw_session_open(shop, &session, &error) == MTAW_OK) {

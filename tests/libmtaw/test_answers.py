@@ -14,6 +14,7 @@ from mtaw_fast.bundle import Bundle, Model
 from mtaw_fast.bundle.versions import version_of
 from mtaw_fast.errors import MtawError
 from mtaw_fast.export.page import export_page
+from mtaw_fast.items.placements import Revision
 from mtaw_fast.kernels.native.scan import quantize
 from mtaw_fast.memory.log_progress import LogProgress
 from mtaw_fast.memory.trends import TrendTables
@@ -26,6 +27,12 @@ from tests.support.rules.random_rules import random_rows, table_of
 
 KINDS = ("text", "int", "memory", "withheld", "times", "context", "once", "page", "nested")
 _WITHDRAWN = LogProgress("log", "0", removed=np.array([7, 22], np.int32), hidden=np.array([33], np.int32))
+_PLACEMENT = {
+    "sets": [
+        {"name": "half", "share": 0.5, "rules": {"filter": "price < 9 or missing(price)", "pin": {"sku-5": 2}}},
+        {"rules": {"boost": {"when": "brand == current.brand", "by": 0.5}}, "from": "1970-01-01T00:00", "until": None},
+    ]
+}
 
 
 class Pair(NamedTuple):
@@ -61,7 +68,7 @@ def saved(folder: Path, kind: str) -> Path:
         rows = [{**row, "stock": bool(number % 5)} for number, row in enumerate(rows)]
         parts["items"] = replace(
             table_of(parts["ids"].external(np.arange(90)), rows), availability="stock",
-            hidden=frozenset(["sku-3", "sku-61", "never-seen"]),
+            hidden=frozenset(["sku-3", "sku-61", "never-seen"]), placements={"cart": (Revision(1, 5, _PLACEMENT),)},
         )  # fmt: skip
     metrics, dataset = parts.pop("metrics"), parts.pop("dataset")
     progress = _WITHDRAWN if kind == "withheld" else None

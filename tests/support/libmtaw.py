@@ -40,7 +40,7 @@ class Options(Structure):
         ("struct_size", c_size_t), ("k", c_size_t), ("at", c_int64), ("exclude_seen", c_int32), ("reasons", c_int32),
         ("exclude", POINTER(Id)), ("n_exclude", c_size_t), ("allow", POINTER(Id)), ("n_allow", c_size_t),
         ("filter", c_void_p), ("rules", c_void_p), ("context", POINTER(Context)), ("n_context", c_size_t),
-        ("types", POINTER(c_char_p)), ("n_types", c_size_t),
+        ("types", POINTER(c_char_p)), ("n_types", c_size_t), ("placement", c_char_p), ("session_id", c_char_p),
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class AnswerView(Structure):
     _fields_ = (
         ("n", c_size_t), ("items", POINTER(Id)), ("scores", POINTER(c_float)), ("n_unknown", c_size_t),
         ("unknown", POINTER(c_size_t)), ("fallback", c_int32), ("completeness", c_int32),
-        ("reasons", POINTER(ReasonView)),
+        ("reasons", POINTER(ReasonView)), ("rule_set", c_char_p),
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class CallError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of libmtaw. unknown: places of clicks."""
+    """An answer of libmtaw. unknown: places of clicks. rule_set: the placement's, if any."""
 
     items: list[Any]
     scores: np.ndarray
@@ -97,6 +97,7 @@ class Answer:
     fallback: bool
     short: bool
     reasons: list[Reason] | None
+    rule_set: str | None = None
 
     def equals(self, other: Recommendations, session: Sequence[Any] = ()) -> bool:
         """Return whether the package gave the same answer to the same session, scores to the bit."""
@@ -226,6 +227,10 @@ class Client:
         options.filter, options.rules = given.get("filter"), given.get("rules")
         columns = (Context * len(context))(*(Context(name.encode(), value.encode()) for name, value in context.items()))
         options.context, options.n_context = columns, len(context)
+        options.placement, options.session_id = (
+            None if name is None else name.encode("utf-8", "surrogatepass")
+            for name in (given.get("placement"), given.get("session_id"))
+        )
         types = given.get("types")
         if types is not None:
             names = (c_char_p * (len(types) + 1))(*(None if name is None else name.encode() for name in types))
@@ -285,6 +290,7 @@ def _taken(found: c_void_p) -> Answer:
     answer = Answer(
         _listed(view.items, view.n), np.array(view.scores[: view.n], dtype=np.float32),
         list(view.unknown[: view.n_unknown]), bool(view.fallback), bool(view.completeness), reasons,
+        None if view.rule_set is None else view.rule_set.decode(),
     )  # fmt: skip
     library().mtaw_answer_free(found)
     return answer

@@ -146,15 +146,12 @@ ItemTable::ItemTable(const TensorFile& file, std::int64_t n_items) {
     }
     check_new(file, about);
     hidden_ = ids_of(file, about, "hidden");
-    for (const auto& [name, revisions] : member(file, about, "placements", Json::Kind::object).members()) {
-        const bool known = revisions.is(Json::Kind::list) &&
-                           std::all_of(revisions.list().begin(), revisions.list().end(), [](const Json& revision) {
-                               return revision.is(Json::Kind::list) && revision.list().size() == 3 &&
-                                      revision.list()[0].whole() && revision.list()[1].whole() &&
-                                      revision.list()[2].is(Json::Kind::object);
-                           });
-        if (!known) damaged_table(file, "placement " + shown(name));
-    }
+    read_placements(file, about);
+}
+
+const Json* ItemTable::placement(const std::string& name) const {
+    const auto found = placements_.find(name);
+    return found == placements_.end() ? nullptr : &found->second;
 }
 
 // The rows of ids that the catalog does not know yet.
@@ -181,6 +178,19 @@ void ItemTable::check_new(const TensorFile& file, const Json& about) const {
         const bool known = row.is(Json::Kind::list) && row.list().size() == 2 &&
                            (row.list()[0].is(Json::Kind::text) || row.list()[0].whole()) && row.list()[1].whole();
         if (!known) damaged_table(file, "new");
+    }
+}
+
+// Of the revisions of a placement, number, time and content, the last one is in force.
+void ItemTable::read_placements(const TensorFile& file, const Json& about) {
+    for (const auto& [name, revisions] : member(file, about, "placements", Json::Kind::object).members()) {
+        const std::vector<Json>& list = revisions.list();
+        const bool known = !list.empty() && std::all_of(list.begin(), list.end(), [](const Json& revision) {
+            const std::vector<Json>& parts = revision.list();
+            return parts.size() == 3 && parts[0].whole() && parts[1].whole() && parts[2].is(Json::Kind::object);
+        });
+        if (!known) damaged_table(file, "placement " + shown(name));
+        placements_.insert_or_assign(name, list.back().list().back());
     }
 }
 

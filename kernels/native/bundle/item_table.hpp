@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "rules/columns.hpp"
@@ -20,14 +22,18 @@ class ItemTable {
     const Column* availability() const { return availability_; }
     // The ids that are hidden by hand, texts or numbers.
     const std::vector<Json>& hidden() const { return hidden_; }
+    // What a placement is set to; null for an unknown one.
+    const Json* placement(const std::string& name) const;
 
    private:
     void check_waiting(const TensorFile& file, const Json& about) const;
     void check_new(const TensorFile& file, const Json& about) const;
+    void read_placements(const TensorFile& file, const Json& about);
 
     Columns columns_;
     const Column* availability_ = nullptr;
     std::vector<Json> hidden_;
+    std::map<std::string, Json> placements_;
 };
 
 }  // namespace mtaw

@@ -29,14 +29,6 @@ std::string numbered(const std::string& where, const char* name, std::size_t cou
     return where + ": " + name + (count > 1 ? " " + std::to_string(index + 1) : "");
 }
 
-std::string shown_json(const Json& value) {
-    if (value.is(Json::Kind::text)) return shown(value.text());
-    std::string out;
-    value.write_sorted(out);
-    constexpr std::size_t kMax = 60;
-    return out.size() <= kMax ? out : out.substr(0, kMax - 3) + "...";
-}
-
 bool has_members(const Json& value, std::initializer_list<const char*> names) {
     return value.members().size() == names.size() &&
            std::all_of(names.begin(), names.end(), [&](const char* name) { return value.find(name) != nullptr; });

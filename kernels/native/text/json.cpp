@@ -220,17 +220,17 @@ double Json::number() const {
 #endif
 }
 
-void Json::write_sorted(std::string& out) const {
+void Json::write_sorted(std::string& out, bool ascii) const {
     switch (kind_) {
         case Kind::null: out += "null"; return;
         case Kind::boolean: out += flag_ ? "true" : "false"; return;
         case Kind::number: out += text_; return;
-        case Kind::text: write_json_text(out, text_, true); return;
+        case Kind::text: write_json_text(out, text_, ascii); return;
         case Kind::list:
             out += '[';
             for (std::size_t i = 0; i < list_.size(); ++i) {
                 if (i > 0) out += ", ";
-                list_[i].write_sorted(out);
+                list_[i].write_sorted(out, ascii);
             }
             out += ']';
             return;
@@ -247,9 +247,9 @@ void Json::write_sorted(std::string& out) const {
         if (i + 1 < order.size() && members_[order[i]].first == members_[order[i + 1]].first)
             continue;  // the last counts
         if (out.size() > begin) out += ", ";
-        write_json_text(out, members_[order[i]].first, true);
+        write_json_text(out, members_[order[i]].first, ascii);
         out += ": ";
-        members_[order[i]].second.write_sorted(out);
+        members_[order[i]].second.write_sorted(out, ascii);
     }
     out += '}';
 }
@@ -302,6 +302,14 @@ void write_json_text(std::string& out, std::string_view text, bool ascii) {
         }
     }
     out += '"';
+}
+
+std::string shown_json(const Json& value) {
+    if (value.is(Json::Kind::text)) return shown(value.text());
+    std::string out;
+    value.write_sorted(out);
+    constexpr std::size_t kMax = 60;
+    return out.size() <= kMax ? out : out.substr(0, kMax - 3) + "...";
 }
 
 }  // namespace mtaw

@@ -34,8 +34,8 @@ class Json {
     // Of any number; not a number for anything else.
     double number() const;
 
-    // As Python's json.dumps(value, sort_keys=True, ensure_ascii=True), for values that Python wrote.
-    void write_sorted(std::string& out) const;
+    // As Python's json.dumps(value, sort_keys=True, ensure_ascii=ascii), for values that Python wrote.
+    void write_sorted(std::string& out, bool ascii = true) const;
 
    private:
     friend class JsonReader;
@@ -49,5 +49,8 @@ class Json {
 
 // A JSON string with its quotes; ascii: other characters as \u escapes, else as UTF-8. As Python's json.dumps.
 void write_json_text(std::string& out, std::string_view text, bool ascii);
+
+// A value for a message, cut if it is long.
+std::string shown_json(const Json& value);
 
 }  // namespace mtaw

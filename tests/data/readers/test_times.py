@@ -133,7 +133,9 @@ def test_other_units_are_refused(time: str | int, unit: str) -> None:
         moment_of("since", time)
 
 
-@pytest.mark.parametrize("time", [datetime.datetime(2017, 10, 15), datetime.date(2017, 10, 15), 1.5e12, "soon"])
+@pytest.mark.parametrize(
+    "time", [datetime.datetime(2017, 10, 15), datetime.date(2017, 10, 15), 1.5e12, "soon", True, 1 << 63]
+)
 def test_what_is_no_text_and_no_number_is_refused(time: Any) -> None:
     """A data set's record, which is JSON, could not hold it: that was an error after the log was read."""
     with pytest.raises(UsageError, match=r"^since .* is not a time"):

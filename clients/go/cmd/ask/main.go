@@ -27,6 +27,7 @@ type options struct {
 	Context              map[string]string
 	Types                []*string
 	By                   string
+	Placement, SessionID string
 }
 
 type event struct {
@@ -204,6 +205,7 @@ func (a *asker) options(text json.RawMessage) (*mtaw.Options, mtaw.By, error) {
 		by = 7
 	}
 	given := &mtaw.Options{K: asked.K, ExcludeSeen: asked.ExcludeSeen, Reasons: asked.Reasons, Context: asked.Context}
+	given.Placement, given.SessionID = asked.Placement, asked.SessionID
 	if bytes.Contains(text, []byte(`"k": 0`)) {
 		given.K = -1 // 0 is Go's default
 	}
@@ -327,6 +329,9 @@ func plain(answers []*mtaw.Answer) []any {
 		shown := map[string]any{
 			"items": texts(answer.Items), "bits": bits, "unknown": append([]int{}, answer.Unknown...),
 			"fallback": answer.Fallback, "short": answer.Short,
+		}
+		if answer.RuleSet != "" {
+			shown["ruleSet"] = answer.RuleSet
 		}
 		if answer.Reasons != nil {
 			reasons := []any{}
