@@ -195,7 +195,7 @@ def test_without_a_worker_that_can_start_clients_get_a_503(tmp_path: Path, text_
         folder.symlink_to(text_bundle)
         eventually(lambda: service.ask("GET", "/readyz").status == 200)
         folder.unlink()
-        os.kill(service.worker_pids().pop(), signal.SIGKILL)
+        os.kill(eventually(service.worker_pids).pop(), signal.SIGKILL)
         assert service.ask("GET", "/readyz").status == 503
         assert service.stop() == 0
 
